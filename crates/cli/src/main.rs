@@ -1,0 +1,2 @@
+//! The `redrive` command.
+fn main() {}
