@@ -1,1 +1,25 @@
-//! .
+//! The rules of Redrive, with nothing else in them.
+//!
+//! A batch is a few compressed sets of unit ordinals per job. [`decide`](decide::decide) looks at that state and an
+//! input and answers with events; [`evolve`](evolve::evolve) folds an event into the state. Both are pure: no clock, no
+//! randomness, no I/O, no async. Times and ids arrive in the input, effects leave as data.
+//!
+//! The coordinator, the projector and a replay run exactly this code, so that the same log gives the same state.
+
+pub mod command;
+pub mod decide;
+pub mod document;
+pub mod event;
+pub mod evolve;
+pub mod failure;
+pub mod ids;
+pub mod invariants;
+pub mod limits;
+pub mod packed;
+pub mod pipeline;
+pub mod state;
+pub mod status;
+pub mod subject;
+pub mod time;
+pub mod units;
+pub mod work;

@@ -1,0 +1,48 @@
+//! Every bound that a user can meet, in one place, so that an error can name it.
+
+/// Longest document id, in bytes of UTF-8.
+pub const DOCUMENT_ID_BYTES: usize = 512;
+/// Longest document URI, in bytes of UTF-8.
+pub const DOCUMENT_URI_BYTES: usize = 4096;
+/// Largest inline JSON of one document, in bytes of its compact encoding.
+pub const DOCUMENT_DATA_BYTES: usize = 64 * 1024;
+/// Most documents in one `add_documents` command.
+pub const DOCUMENTS_PER_PAGE: usize = 10_000;
+/// Largest `add_documents` page, in bytes once packed: it has to fit in one message of a broker with the default
+/// `max_payload` of 1 MiB.
+pub const PAGE_BYTES: usize = 768 * 1024;
+/// Most documents in a batch.
+pub const DOCUMENTS_PER_BATCH: u32 = 1 << 24;
+/// Most tiers in a pipeline.
+pub const TIERS: usize = 32;
+/// Most jobs in a tier.
+pub const JOBS_PER_TIER: usize = 16;
+/// Largest pipeline, in bytes of its compact JSON.
+pub const PIPELINE_BYTES: usize = 64 * 1024;
+/// Longest name (namespace, bucket, handler, job, class, worker), in bytes of ASCII.
+pub const NAME_BYTES: usize = 64;
+/// Longest failure message, in characters.
+pub const FAILURE_MESSAGE_CHARS: usize = 1_000;
+/// Longest failure detail, in bytes.
+pub const FAILURE_DETAIL_BYTES: usize = 8 * 1024;
+/// Longest failure code, in characters.
+pub const FAILURE_CODE_CHARS: usize = 64;
+/// Largest output kept inline, in bytes, unless the job says otherwise.
+pub const OUTPUT_BYTES: u64 = 64 * 1024;
+/// The most that a job may set as its own output limit, in bytes: an output has to fit in one message.
+pub const OUTPUT_BYTES_MAX: u64 = 512 * 1024;
+/// Most attempts a job may ask for.
+pub const ATTEMPTS: u32 = 20;
+/// Attempts at most after failures of class `unknown`, whatever the job's budget: what is not known to pass is not
+/// repeated for long.
+pub const UNKNOWN_ATTEMPTS: u32 = 2;
+/// Attempts of one unit, of all kinds, after which nothing more is tried by itself.
+pub const ATTEMPTS_EVER: u32 = 1_000;
+/// Range of `max_retry_count`.
+pub const MAX_RETRY_COUNT: std::ops::RangeInclusive<u8> = 1..=10;
+/// Range of `max_retries`.
+pub const MAX_RETRIES: std::ops::RangeInclusive<u8> = 1..=3;
+/// Ids of commands that a batch remembers, so that the same command twice is done once.
+pub const REMEMBERED_COMMANDS: usize = 256;
+/// Bytes of unit sets in one event; a decision on more is spread over several.
+pub const SET_BYTES_PER_EVENT: usize = 512 * 1024;

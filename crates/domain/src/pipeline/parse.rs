@@ -1,0 +1,405 @@
+//! Reading a pipeline so that somebody who wrote three mistakes is told of three, each with its place.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::{Backoff, JobSpec, Pipeline, RateLimit, TierSpec};
+use crate::{
+    ids::{HandlerName, InvalidName, JobName, ResourceClass},
+    limits::{ATTEMPTS, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES, TIERS},
+    time::Millis,
+};
+
+/// One thing that is wrong with a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SpecError {
+    /// Where, for instance `tiers[1].jobs[0].timeout`.
+    pub path: String,
+    /// What, with the limit that was broken.
+    pub message: String,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.message),
+            path => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+/// All that is wrong with a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidPipeline(pub Vec<SpecError>);
+
+impl std::error::Error for InvalidPipeline {}
+
+impl fmt::Display for InvalidPipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the pipeline is not valid")?;
+        self.0.iter().try_for_each(|e| write!(f, "\n  {e}"))
+    }
+}
+
+pub(super) fn pipeline(value: &Value) -> Result<Pipeline, InvalidPipeline> {
+    let mut errors = Vec::new();
+    let size = value.to_string().len();
+    if size > PIPELINE_BYTES {
+        errors.push(SpecError {
+            path: String::new(),
+            message: format!("has {size} bytes as JSON: it takes at most {PIPELINE_BYTES}"),
+        });
+        return Err(InvalidPipeline(errors));
+    }
+    let mut top = Fields::new(value, String::new(), &mut errors);
+    let name = top.text("name").unwrap_or_else(|| "pipeline".to_owned());
+    let tiers = top.list("tiers", 1..=TIERS, tier);
+    top.finish();
+    if errors.is_empty() {
+        Ok(Pipeline { name, tiers })
+    } else {
+        Err(InvalidPipeline(errors))
+    }
+}
+
+fn tier(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<TierSpec> {
+    let mut tier = Fields::new(value, path.clone(), errors);
+    let barrier = tier.flag("barrier");
+    let jobs: Vec<JobSpec> = tier.list("jobs", 1..=JOBS_PER_TIER, job);
+    let name = tier.text("name");
+    tier.finish();
+    for (i, job) in jobs.iter().enumerate() {
+        if jobs[..i].iter().any(|other| other.name == job.name) {
+            errors.push(SpecError {
+                path: format!("{path}.jobs[{i}].name"),
+                message: format!("another job of the tier has the name {:?} already", job.name),
+            });
+        }
+    }
+    let name = name.or_else(|| jobs.first().map(|job| job.name.to_string()))?;
+    Some(TierSpec {
+        name,
+        barrier,
+        jobs,
+    })
+}
+
+fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSpec> {
+    let before = errors.len();
+    let mut job = Fields::new(value, path, errors);
+    let handler = job.name("handler", HandlerName::new);
+    if handler.is_none() && job.get("handler").is_none() {
+        job.error("handler", "is missing: name the handler that is to do the work");
+    }
+    let name = job.name("name", JobName::new).or_else(|| {
+        let handler = handler.as_ref()?;
+        JobName::new(handler.as_str()).ok()
+    });
+    let requires_gpu = job.flag("requires_gpu");
+    let class = job.name("class", ResourceClass::new).or_else(|| {
+        ResourceClass::new(if requires_gpu { "gpu" } else { "cpu" }).ok()
+    });
+    let num_cpus = job.integer("num_cpus", 1..=1_024).unwrap_or(1);
+    let memory_bytes = job.integer("memory_bytes", 1 << 20..=1 << 50);
+    let priority = job.integer("priority", 0..=100);
+    let timeout = job.span("timeout", 1..=7 * 24 * 3_600_000);
+    let max_attempts = job.integer("max_attempts", 1..=u64::from(ATTEMPTS));
+    let max_output_bytes = job.integer("max_output_bytes", 0..=OUTPUT_BYTES_MAX);
+    let backoff = job.nested("backoff", backoff);
+    let rate_limit = job.nested("rate_limit", rate_limit);
+    let params = job.get("params").cloned().unwrap_or(Value::Null);
+    if !(params.is_null() || params.is_object()) {
+        job.error("params", "is to be a table");
+    }
+    job.finish();
+    if errors.len() > before {
+        return None;
+    }
+    Some(JobSpec {
+        name: name?,
+        handler: handler?,
+        params,
+        class: class?,
+        requires_gpu,
+        num_cpus: u32::try_from(num_cpus).ok()?,
+        memory_bytes,
+        priority: priority.map_or(Some(JobSpec::PRIORITY), |p| u8::try_from(p).ok())?,
+        timeout: timeout.unwrap_or(JobSpec::TIMEOUT),
+        max_attempts: max_attempts.map_or(Some(JobSpec::MAX_ATTEMPTS), |n| u32::try_from(n).ok())?,
+        backoff: backoff.unwrap_or_default(),
+        rate_limit,
+        max_output_bytes: max_output_bytes.unwrap_or(OUTPUT_BYTES),
+    })
+}
+
+fn backoff(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<Backoff> {
+    let usual = Backoff::default();
+    let mut fields = Fields::new(value, path, errors);
+    let base = fields.span("base", 0..=86_400_000).unwrap_or(usual.base);
+    let max = fields
+        .span("max", 0..=86_400_000)
+        .unwrap_or(usual.max.max(base));
+    let factor = fields.number("factor", 1.0..=100.0).unwrap_or(usual.factor);
+    let jitter = fields.number("jitter", 0.0..=1.0).unwrap_or(usual.jitter);
+    if max < base {
+        fields.error("max", "is less than base");
+    }
+    fields.finish();
+    Some(Backoff {
+        base,
+        factor,
+        max,
+        jitter,
+    })
+}
+
+fn rate_limit(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<RateLimit> {
+    let mut fields = Fields::new(value, path, errors);
+    let per_second = fields.number("per_second", 0.001..=1_000_000.0);
+    if fields.get("per_second").is_none() {
+        fields.error("per_second", "is missing");
+    }
+    let burst = fields.integer("burst", 1..=1_000_000).unwrap_or(1);
+    fields.finish();
+    Some(RateLimit {
+        per_second: per_second?,
+        burst: u32::try_from(burst).ok()?,
+    })
+}
+
+/// The fields of one table; those that nobody asked for are errors in the end.
+struct Fields<'a> {
+    map: Map<String, Value>,
+    path: String,
+    known: Vec<&'static str>,
+    errors: &'a mut Vec<SpecError>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(value: &Value, path: String, errors: &'a mut Vec<SpecError>) -> Self {
+        let map = value.as_object().cloned().unwrap_or_else(|| {
+            errors.push(SpecError {
+                path: path.clone(),
+                message: "is to be a table".to_owned(),
+            });
+            Map::new()
+        });
+        Self {
+            map,
+            path,
+            known: Vec::new(),
+            errors,
+        }
+    }
+
+    fn place(&self, field: &str) -> String {
+        match self.path.as_str() {
+            "" => field.to_owned(),
+            path => format!("{path}.{field}"),
+        }
+    }
+
+    fn error(&mut self, field: &str, message: impl Into<String>) {
+        let path = self.place(field);
+        self.errors.push(SpecError {
+            path,
+            message: message.into(),
+        });
+    }
+
+    fn get(&mut self, field: &'static str) -> Option<&Value> {
+        if !self.known.contains(&field) {
+            self.known.push(field);
+        }
+        self.map.get(field).filter(|value| !value.is_null())
+    }
+
+    fn read<T>(
+        &mut self,
+        field: &'static str,
+        want: impl fmt::Display,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(field)?.clone();
+        let read = read(&value);
+        if read.is_none() {
+            let shown: String = value.to_string().chars().take(60).collect();
+            self.error(field, format!("is {shown}: it takes {want}"));
+        }
+        read
+    }
+
+    fn text(&mut self, field: &'static str) -> Option<String> {
+        self.read(field, "a text of 1 to 200 characters", |value| {
+            let text = value.as_str()?;
+            let fits = (1..=200).contains(&text.chars().count())
+                && !text.chars().any(char::is_control);
+            fits.then(|| text.to_owned())
+        })
+    }
+
+    fn flag(&mut self, field: &'static str) -> bool {
+        self.read(field, "true or false", Value::as_bool)
+            .unwrap_or(false)
+    }
+
+    fn name<T>(&mut self, field: &'static str, new: fn(String) -> Result<T, InvalidName>) -> Option<T> {
+        let want = "a name of 1 to 64 of the characters A-Z a-z 0-9 _ -";
+        self.read(field, want, |value| new(value.as_str()?.to_owned()).ok())
+    }
+
+    fn integer(&mut self, field: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let want = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(field, want, |value| {
+            value.as_u64().filter(|n| range.contains(n))
+        })
+    }
+
+    fn number(&mut self, field: &'static str, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
+        let want = format!("a number from {} to {}", range.start(), range.end());
+        self.read(field, want, |value| {
+            value.as_f64().filter(|n| range.contains(n))
+        })
+    }
+
+    /// A span as text (`"30s"`) or as seconds.
+    fn span(&mut self, field: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<Millis> {
+        let want = format!(
+            "a span such as \"30s\" or seconds, from {} to {}",
+            Millis(*range.start()),
+            Millis(*range.end())
+        );
+        self.read(field, want, |value| {
+            let span = match value {
+                Value::String(text) => text.parse().ok()?,
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                value => Millis((value.as_f64().filter(|s| *s >= 0.0)? * 1_000.0) as u64),
+            };
+            range.contains(&span.0).then_some(span)
+        })
+    }
+
+    fn nested<T>(
+        &mut self,
+        field: &'static str,
+        read: fn(&Value, String, &mut Vec<SpecError>) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(field)?.clone();
+        let path = self.place(field);
+        read(&value, path, self.errors)
+    }
+
+    fn list<T>(
+        &mut self,
+        field: &'static str,
+        count: std::ops::RangeInclusive<usize>,
+        read: fn(&Value, String, &mut Vec<SpecError>) -> Option<T>,
+    ) -> Vec<T> {
+        let items = match self.get(field) {
+            Some(Value::Array(items)) => items.clone(),
+            None => Vec::new(),
+            Some(_) => {
+                self.error(field, "is to be a list of tables");
+                return Vec::new();
+            }
+        };
+        if !count.contains(&items.len()) {
+            let (least, most, has) = (count.start(), count.end(), items.len());
+            self.error(field, format!("has {has} entries: it takes {least} to {most}"));
+            return Vec::new();
+        }
+        let place = self.place(field);
+        items
+            .iter()
+            .enumerate()
+            .filter_map(|(i, item)| read(item, format!("{place}[{i}]"), self.errors))
+            .collect()
+    }
+
+    fn finish(self) {
+        for field in self.map.keys() {
+            if !self.known.contains(&field.as_str()) {
+                let path = self.place(field);
+                let message = format!("is not known here; known are {}", self.known.join(", "));
+                self.errors.push(SpecError { path, message });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Pipeline, Vec<String>> {
+        let value: toml::Value = toml::from_str(text).unwrap();
+        pipeline(&serde_json::to_value(value).unwrap())
+            .map_err(|e| e.0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_short_pipeline_has_sensible_defaults() {
+        let pipeline = read("[[tiers]]\n[[tiers.jobs]]\nhandler = 'fetch'\n").unwrap();
+        let job = &pipeline.tiers[0].jobs[0];
+        assert_eq!(job.name.as_str(), "fetch");
+        assert_eq!(job.class.as_str(), "cpu");
+        assert_eq!((job.max_attempts, job.priority), (3, 50));
+        let stored = serde_json::to_value(&pipeline).unwrap();
+        assert_eq!(serde_json::from_value::<Pipeline>(stored).unwrap(), pipeline);
+    }
+
+    #[test]
+    fn all_errors_come_at_once_with_their_paths() {
+        let errors = read(
+            r#"
+            colour = "red"
+            [[tiers]]
+            barrier = "yes"
+            [[tiers.jobs]]
+            handler = "a.b"
+            timeout = "soon"
+            [[tiers]]
+            [[tiers.jobs]]
+            handler = "exec"
+            max_attempts = 50
+            backoff = { base = "10s", max = "1s" }
+            [[tiers.jobs]]
+            name = "exec"
+            handler = "exec"
+            rate_limit = { burst = 0 }
+            [[tiers]]
+            "#,
+        )
+        .unwrap_err();
+        let places: Vec<&str> = errors.iter().map(|e| e.split(": ").next().unwrap()).collect();
+        assert_eq!(
+            places,
+            [
+                "tiers[0].barrier",
+                "tiers[0].jobs[0].handler",
+                "tiers[0].jobs[0].timeout",
+                "tiers[1].jobs[0].max_attempts",
+                "tiers[1].jobs[0].backoff.max",
+                "tiers[1].jobs[1].rate_limit.per_second",
+                "tiers[1].jobs[1].rate_limit.burst",
+                "tiers[2].jobs",
+                "colour",
+            ]
+        );
+        assert_eq!(
+            errors[3],
+            "tiers[1].jobs[0].max_attempts: is 50: it takes a whole number from 1 to 20"
+        );
+    }
+
+    #[test]
+    fn two_jobs_of_a_tier_cannot_share_a_name() {
+        let errors = read(
+            "[[tiers]]\njobs = [{ handler = 'exec' }, { handler = 'exec' }]\n",
+        )
+        .unwrap_err();
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].starts_with("tiers[0].jobs[1].name"), "{errors:?}");
+    }
+}

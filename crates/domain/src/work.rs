@@ -1,0 +1,218 @@
+//! What travels between the coordinator and workers. Programs in other languages read and write these too, so sets are
+//! lists of ranges here and nothing needs Redrive's own code to be understood.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    document::Output,
+    failure::Failure,
+    ids::{BatchId, BatchKey, Bucket, ChunkId, HandlerName, JobName, Namespace, ResourceClass, WorkerId},
+    packed::Packed,
+    pipeline::TierNum,
+    time::{Millis, Timestamp},
+    units::{Ordinal, UnitSet, as_ranges},
+};
+
+/// A run of units handed to a worker together. It holds references into the log, not documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Its id; what becomes of it is reported under this.
+    pub id: ChunkId,
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The source of the documents.
+    pub bucket: Bucket,
+    /// The batch.
+    pub batch: BatchId,
+    /// The tier.
+    pub tier: TierNum,
+    /// The job.
+    pub job: JobName,
+    /// The handler to run.
+    pub handler: HandlerName,
+    /// The handler's parameters.
+    pub params: Value,
+    /// Which attempt of these units this is, from 1. An outcome counts only while this attempt is outstanding.
+    pub attempt: u32,
+    /// How long one unit may take.
+    pub timeout: Millis,
+    /// Memory that one execution may use.
+    pub memory_bytes: Option<u64>,
+    /// CPUs that one execution needs.
+    pub num_cpus: u32,
+    /// The largest output that is kept, in bytes.
+    pub max_output_bytes: u64,
+    /// The units.
+    #[serde(with = "as_ranges")]
+    pub units: UnitSet,
+    /// Where their documents stand in the log, as events `batch.documents_added`.
+    pub documents: Vec<Source>,
+    /// Where the outputs of the tier before stand, as events `documents.completed`.
+    pub inputs: Vec<Input>,
+    /// When it was handed out.
+    pub at: Timestamp,
+    /// W3C trace context (`traceparent`) of what caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+impl Chunk {
+    /// The batch with its place.
+    #[must_use]
+    pub fn key(&self) -> BatchKey {
+        BatchKey {
+            namespace: self.namespace.clone(),
+            batch: self.batch,
+        }
+    }
+}
+
+/// Units whose data stands in one event of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The event's sequence.
+    pub seq: u64,
+    /// The units.
+    #[serde(with = "as_ranges")]
+    pub units: UnitSet,
+}
+
+/// Outputs of one job of the tier before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// The job that made them.
+    pub job: JobName,
+    /// The event's sequence.
+    pub seq: u64,
+    /// The units.
+    #[serde(with = "as_ranges")]
+    pub units: UnitSet,
+}
+
+/// What became of units of a chunk. A chunk may be reported in several of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The batch.
+    pub batch: BatchId,
+    /// The tier.
+    pub tier: TierNum,
+    /// The job.
+    pub job: JobName,
+    /// The attempt, as in the chunk.
+    pub attempt: u32,
+    /// Who did it.
+    pub worker: WorkerId,
+    /// Units that succeeded.
+    #[serde(with = "as_ranges", default)]
+    pub completed: UnitSet,
+    /// Units for which the handler had nothing to do; they go on like those that succeeded, without an output.
+    #[serde(with = "as_ranges", default)]
+    pub skipped: UnitSet,
+    /// What those that succeeded made; a unit without an output is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Packed<Outputs>>,
+    /// Units that failed, those that failed alike together.
+    #[serde(default)]
+    pub failures: Vec<FailedUnits>,
+    /// Units given back without having been tried, because the worker is leaving.
+    #[serde(with = "as_ranges", default)]
+    pub returned: UnitSet,
+    /// Time spent in the handler, summed over the units of this report.
+    pub busy: Millis,
+    /// When the report was made, by the worker's clock.
+    pub at: Timestamp,
+}
+
+impl Outcome {
+    /// The batch with its place.
+    #[must_use]
+    pub fn key(&self) -> BatchKey {
+        BatchKey {
+            namespace: self.namespace.clone(),
+            batch: self.batch,
+        }
+    }
+
+    /// All units that it speaks of.
+    #[must_use]
+    pub fn units(&self) -> UnitSet {
+        let mut all = self.completed.or(&self.skipped).or(&self.returned);
+        for failed in &self.failures {
+            all.add(&failed.units);
+        }
+        all
+    }
+}
+
+/// The outputs of several units.
+pub type Outputs = Vec<(Ordinal, Output)>;
+
+/// Units that failed for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedUnits {
+    /// The units.
+    #[serde(with = "as_ranges")]
+    pub units: UnitSet,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// What a worker says of itself every second, on a subject that nobody has to listen to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Who.
+    pub worker: WorkerId,
+    /// The machine that it runs on.
+    pub host: String,
+    /// Its process.
+    pub pid: u32,
+    /// Handlers that it serves.
+    pub handlers: Vec<HandlerName>,
+    /// Resource classes that it serves.
+    pub classes: Vec<ResourceClass>,
+    /// Units that it runs at once.
+    pub slots: u32,
+    /// Whether it takes no more chunks.
+    pub draining: bool,
+    /// Chunks that it holds.
+    pub in_flight: Vec<InFlight>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it said this, by its own clock.
+    pub at: Timestamp,
+}
+
+/// A chunk that a worker holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Its tenant.
+    pub namespace: Namespace,
+    /// Its batch.
+    pub batch: BatchId,
+    /// Its tier.
+    pub tier: TierNum,
+    /// Its job.
+    pub job: JobName,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Units not yet reported.
+    #[serde(with = "as_ranges")]
+    pub units: UnitSet,
+}
+
+/// What the coordinator tells workers, on a subject that nobody has to listen to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Stop whatever runs for this batch.
+    StopBatch(BatchKey),
+    /// Stop this chunk: it was cancelled or given to somebody else.
+    StopChunk(ChunkId),
+}

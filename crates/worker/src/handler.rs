@@ -1,0 +1,84 @@
+//! What a worker runs.
+
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+
+use redrive_domain::{
+    document::{Document, Output},
+    failure::Failure,
+    ids::{BatchId, Bucket, HandlerName, JobName, Namespace},
+    pipeline::TierNum,
+    units::Ordinal,
+};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One unit as a handler sees it.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// Its place in the batch.
+    pub ordinal: Ordinal,
+    /// The document.
+    pub document: Arc<Document>,
+    /// What the jobs of the tier before made of it, by job; empty in tier 0.
+    pub inputs: BTreeMap<JobName, Arc<Output>>,
+}
+
+impl Unit {
+    /// The one output of the tier before, where there is just one.
+    #[must_use]
+    pub fn input(&self) -> Option<&Arc<Output>> {
+        let mut all = self.inputs.values();
+        all.next().filter(|_| all.next().is_none())
+    }
+}
+
+/// The circumstances of one attempt.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The source of the documents.
+    pub bucket: Bucket,
+    /// The batch.
+    pub batch: BatchId,
+    /// The tier.
+    pub tier: TierNum,
+    /// The job.
+    pub job: JobName,
+    /// The job's parameters.
+    pub params: Arc<Value>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When the attempt counts as timed out. The runner ends it then; a handler may use it to ask for less.
+    pub deadline: Instant,
+    /// Memory that the attempt may use, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The largest output that is kept, in bytes.
+    pub max_output_bytes: u64,
+    /// Set when the attempt is no longer wanted: cancelled, timed out, or given to somebody else. The runner drops the
+    /// handler's future shortly after; what the handler started elsewhere (processes, threads) it has to stop itself.
+    pub cancelled: CancellationToken,
+}
+
+/// What an attempt came to, where it did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// Succeeded, with an output or without one.
+    Completed(Option<Output>),
+    /// There was nothing to do for this unit.
+    Skipped,
+}
+
+/// The answer of a handler, later.
+pub type Processing<'a> = Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send + 'a>>;
+
+/// Something that workers can do with a unit. Implementations hold no state of a batch: any unit may come to any
+/// worker, more than once.
+pub trait Handler: Send + Sync + 'static {
+    /// The name under which pipelines ask for it.
+    fn name(&self) -> HandlerName;
+
+    /// Does it, once. A panic is caught and counts as a failure of kind `crashed`.
+    fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a>;
+}
