@@ -1,1 +1,430 @@
-//! .
+//! What people ask for, and what they are answered. All of it travels as JSON.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    document::Document,
+    failure::{FailureClass, FailureKind},
+    ids::{BatchId, CommandId},
+    limits::{MAX_RETRIES, MAX_RETRY_COUNT},
+    pipeline::{SpecError, TierNum},
+    status::BatchStatus,
+};
+
+/// What can be asked of a batch: the last token of a command's subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Make a batch.
+    Create,
+    /// Add documents to it.
+    AddDocuments,
+    /// Say that it has all its documents.
+    Submit,
+    /// Execute failed units again.
+    Retry,
+    /// Stop.
+    Cancel,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Create,
+        Self::AddDocuments,
+        Self::Submit,
+        Self::Retry,
+        Self::Cancel,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::AddDocuments => "add_documents",
+            Self::Submit => "submit",
+            Self::Retry => "retry",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A word that is no verb.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a verb: use create, add_documents, submit, retry or cancel")]
+pub struct InvalidVerb(pub String);
+
+impl FromStr for Verb {
+    type Err = InvalidVerb;
+    fn from_str(value: &str) -> Result<Self, InvalidVerb> {
+        Self::ALL
+            .into_iter()
+            .find(|verb| verb.as_str() == value)
+            .ok_or_else(|| InvalidVerb(value.chars().take(80).collect()))
+    }
+}
+
+/// A command as it stands in a message: what to do is in the subject, the rest here.
+///
+/// ```json
+/// {"id": "0198…", "actor": "ann", "retry_mode": "transient_only", "tier_nums": [2]}
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandBody {
+    /// The same id twice is done once. Without one every message is a new command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<CommandId>,
+    /// Who asks, for the history; at most 128 characters are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// The fields of the verb.
+    #[serde(flatten)]
+    pub fields: serde_json::Map<String, Value>,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Make a batch.
+    Create(Create),
+    /// Add documents.
+    AddDocuments(AddDocuments),
+    /// The batch has all its documents.
+    Submit(Submit),
+    /// Execute failed units again.
+    Retry(Retry),
+    /// Stop.
+    Cancel(Cancel),
+}
+
+impl Command {
+    /// Its verb.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Create(_) => Verb::Create,
+            Self::AddDocuments(_) => Verb::AddDocuments,
+            Self::Submit(_) => Verb::Submit,
+            Self::Retry(_) => Verb::Retry,
+            Self::Cancel(_) => Verb::Cancel,
+        }
+    }
+
+    /// Reads the fields of a verb.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], naming the field.
+    pub fn read(verb: Verb, fields: serde_json::Map<String, Value>) -> Result<Self, Refusal> {
+        let fields = Value::Object(fields);
+        let read = match verb {
+            Verb::Create => serde_json::from_value(fields).map(Self::Create),
+            Verb::AddDocuments => serde_json::from_value(fields).map(Self::AddDocuments),
+            Verb::Submit => serde_json::from_value(fields).map(Self::Submit),
+            Verb::Retry => serde_json::from_value(fields).map(Self::Retry),
+            Verb::Cancel => serde_json::from_value(fields).map(Self::Cancel),
+        };
+        read.map_err(|e| Refusal::invalid("", e.to_string()))
+    }
+
+    /// The fields, as they stand in a message.
+    #[must_use]
+    pub fn fields(&self) -> serde_json::Map<String, Value> {
+        let value = match self {
+            Self::Create(c) => serde_json::to_value(c),
+            Self::AddDocuments(c) => serde_json::to_value(c),
+            Self::Submit(c) => serde_json::to_value(c),
+            Self::Retry(c) => serde_json::to_value(c),
+            Self::Cancel(c) => serde_json::to_value(c),
+        };
+        match value {
+            Ok(Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        }
+    }
+}
+
+/// Make a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    /// The pipeline, as people write it.
+    pub pipeline: Value,
+    /// When work begins.
+    #[serde(default)]
+    pub start: Start,
+}
+
+/// When work on a batch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// When the batch has all its documents: a submission that breaks off has done nothing.
+    #[default]
+    OnSubmit,
+    /// With the first documents, while others still come.
+    AtOnce,
+}
+
+/// Add documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddDocuments {
+    /// The ordinal that the first of them gets. A page that is there already is not added again; a page beyond the end
+    /// is refused. Without one they go to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u32>,
+    /// 1 to 10,000 of them, at most 768 KiB together.
+    pub documents: Vec<Document>,
+}
+
+/// The batch has all its documents.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submit {
+    /// How many there must be by now; refused if it is another number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<u32>,
+}
+
+/// Which failures to retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryMode {
+    /// Only those of class transient.
+    #[default]
+    TransientOnly,
+    /// All of them.
+    All,
+}
+
+impl RetryMode {
+    /// Whether failures of a class are retried.
+    #[must_use]
+    pub fn takes(self, class: FailureClass) -> bool {
+        self == Self::All || class == FailureClass::Transient
+    }
+}
+
+/// Execute failed units again. Units that succeeded are never touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Which classes.
+    #[serde(default)]
+    pub retry_mode: RetryMode,
+    /// Only failures of these tiers; none or an empty list means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier_nums: Option<Vec<TierNum>>,
+    /// Documents retried this often already are left out; 1 to 10.
+    #[serde(default = "Retry::usual_max_retry_count")]
+    pub max_retry_count: u8,
+    /// Attempts in this round, 1 to 3, stopping at the first success; without it, the job's own `max_attempts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u8>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            retry_mode: RetryMode::default(),
+            tier_nums: None,
+            max_retry_count: Self::usual_max_retry_count(),
+            max_retries: None,
+        }
+    }
+}
+
+impl Retry {
+    fn usual_max_retry_count() -> u8 {
+        3
+    }
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] with every field that is out of bounds.
+    pub fn validate(&self, tiers: usize) -> Result<(), Refusal> {
+        let mut errors = Vec::new();
+        let mut error = |path: &str, message: String| {
+            errors.push(SpecError {
+                path: path.to_owned(),
+                message,
+            });
+        };
+        if !MAX_RETRY_COUNT.contains(&self.max_retry_count) {
+            let message = format!("is {}: it takes 1 to 10", self.max_retry_count);
+            error("max_retry_count", message);
+        }
+        if let Some(n) = self.max_retries.filter(|n| !MAX_RETRIES.contains(n)) {
+            error("max_retries", format!("is {n}: it takes 1 to 3"));
+        }
+        for (i, tier) in self.tier_nums.iter().flatten().enumerate() {
+            if usize::from(*tier) >= tiers {
+                let last = tiers.saturating_sub(1);
+                error(
+                    &format!("tier_nums[{i}]"),
+                    format!("is {tier}: the batch has tiers 0 to {last}"),
+                );
+            }
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::Invalid { errors })
+        }
+    }
+
+    /// Whether failures of a tier are wanted.
+    #[must_use]
+    pub fn wants_tier(&self, tier: TierNum) -> bool {
+        match &self.tier_nums {
+            Some(tiers) if !tiers.is_empty() => tiers.contains(&tier),
+            _ => true,
+        }
+    }
+}
+
+/// Stop: nothing new starts, what runs is told to stop, and what it still reports changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// Why, for the history; at most 1,000 characters are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The answer to a command that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The batch.
+    pub batch: BatchId,
+    /// What the batch is now.
+    pub status: BatchStatus,
+    /// The log sequence that holds the decision; a query that names it sees it.
+    #[serde(default)]
+    pub seq: u64,
+    /// Whether this command had been carried out before, so that nothing was done now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+    /// Documents in the batch.
+    pub documents: u32,
+    /// What a retry does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retried>,
+    /// Documents that a cancellation stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_documents: Option<u64>,
+}
+
+/// What a retry does, and what it leaves alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Retried {
+    /// Documents that are executed again.
+    pub documents: u64,
+    /// Units that are executed again: a document that failed in two jobs counts twice.
+    pub units: u64,
+    /// Those units by tier.
+    pub by_tier: BTreeMap<TierNum, u64>,
+    /// Those units by kind.
+    pub by_kind: BTreeMap<FailureKind, u64>,
+    /// Failed units that are left as they are, and why.
+    pub excluded: Excluded,
+}
+
+/// Why failed units are left out of a retry.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Excluded {
+    /// Their class is not asked for; by class.
+    pub class: BTreeMap<FailureClass, u64>,
+    /// Their document has been retried `max_retry_count` times.
+    pub retry_limit: u64,
+    /// Their tier is not asked for.
+    pub tier: u64,
+}
+
+impl Excluded {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.class.values().sum::<u64>() + self.retry_limit + self.tier
+    }
+}
+
+/// Why a command was not carried out. Nothing of it was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Refusal {
+    /// The command itself is wrong.
+    #[error("the command is not valid{}", list(errors))]
+    Invalid {
+        /// All that is wrong with it.
+        errors: Vec<SpecError>,
+    },
+    /// There is no such batch.
+    #[error("there is no batch {batch} in this namespace")]
+    NotFound {
+        /// The batch.
+        batch: BatchId,
+    },
+    /// The batch is not in a state for it.
+    #[error("{message}")]
+    Conflict {
+        /// Why.
+        message: String,
+    },
+    /// The one who asks may not.
+    #[error("not allowed: {message}")]
+    NotAllowed {
+        /// Why.
+        message: String,
+    },
+}
+
+fn list(errors: &[SpecError]) -> String {
+    errors.iter().map(|e| format!("\n  {e}")).collect()
+}
+
+impl Refusal {
+    /// One thing wrong with the command.
+    pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            errors: vec![SpecError {
+                path: path.into(),
+                message: message.into(),
+            }],
+        }
+    }
+
+    /// A conflict with the batch's state.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict {
+            message: message.into(),
+        }
+    }
+}
+
+/// What a request is answered with: `{"ok": …}` or `{"error": …}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer<T> {
+    /// It was done.
+    Ok(T),
+    /// It was not.
+    Error {
+        /// Why, for programs.
+        #[serde(flatten)]
+        refusal: Refusal,
+        /// Why, for people.
+        message: String,
+    },
+}
