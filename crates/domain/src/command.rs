@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     document::Document,
     failure::{FailureClass, FailureKind},
-    ids::{BatchId, CommandId},
+    ids::{BatchId, BatchKey, CommandId},
     limits::{MAX_RETRIES, MAX_RETRY_COUNT},
     pipeline::{SpecError, TierNum},
     status::BatchStatus,
@@ -370,11 +370,11 @@ pub enum Refusal {
         /// All that is wrong with it.
         errors: Vec<SpecError>,
     },
-    /// There is no such batch.
-    #[error("there is no batch {batch} in this namespace")]
+    /// There is no such thing.
+    #[error("there is no {what}")]
     NotFound {
-        /// The batch.
-        batch: BatchId,
+        /// What was asked for, for instance `batch 0198… in namespace default`.
+        what: String,
     },
     /// The batch is not in a state for it.
     #[error("{message}")]
@@ -402,6 +402,14 @@ impl Refusal {
                 path: path.into(),
                 message: message.into(),
             }],
+        }
+    }
+
+    /// There is no such batch.
+    #[must_use]
+    pub fn no_batch(key: &BatchKey) -> Self {
+        Self::NotFound {
+            what: format!("batch {} in namespace {}", key.batch, key.namespace),
         }
     }
 

@@ -1,1 +1,210 @@
-//! .
+//! The decisions: what an input leads to, given the state. They change nothing; the answer is events, which become true
+//! when they stand in the log.
+//!
+//! What follows from events by itself (a tier is over, a batch is over) is not decided with the input but read off the
+//! state by [`settle`], so that it comes out the same after a crash at any point.
+
+mod documents;
+mod outcome;
+mod retry;
+mod settle;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    command::{Accepted, Cancel, Command, Create, Refusal, Submit},
+    event::Event,
+    ids::{BatchKey, Bucket, CommandId},
+    pipeline::Pipeline,
+    state::BatchState,
+    status::BatchStatus,
+    time::Timestamp,
+};
+
+pub use outcome::{Lost, OutcomeDecision, lost, outcome};
+pub use settle::settle;
+
+/// What a decision is told about the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The time.
+    pub at: Timestamp,
+    /// A uniformly random number, for jitter.
+    pub random: u64,
+}
+
+/// A command that is to be carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// What is to be appended, in this order.
+    pub events: Vec<Event>,
+    /// The answer, once that is done. Its `status` and `seq` are those before; the caller fills in what is so after.
+    pub accepted: Accepted,
+}
+
+/// A bucket name in commands that means: whichever bucket the batch has.
+pub const ANY_BUCKET: &str = "_";
+
+/// Decides on a command.
+///
+/// # Errors
+/// Why it is not carried out. Nothing of it was done.
+pub fn command(
+    batch: Option<&BatchState>,
+    key: &BatchKey,
+    bucket: &Bucket,
+    id: CommandId,
+    command: &Command,
+) -> Result<Decision, Refusal> {
+    let Some(batch) = batch else {
+        return match command {
+            Command::Create(create) => create_batch(key, bucket, create),
+            _ => Err(Refusal::no_batch(key)),
+        };
+    };
+    if batch.bucket != *bucket && bucket.as_str() != ANY_BUCKET {
+        let what = format!("batch {} in bucket {bucket}", key.batch);
+        return Err(Refusal::NotFound { what });
+    }
+    if let Some(seq) = batch.remembered(id) {
+        return Ok(batch.repeated(seq));
+    }
+    match command {
+        Command::Create(create) => again(batch, create),
+        Command::AddDocuments(add) => documents::add(batch, add),
+        Command::Submit(submit) => submit_batch(batch, submit),
+        Command::Retry(retry) => retry::retry(batch, retry),
+        Command::Cancel(cancel) => cancel_batch(batch, cancel),
+    }
+}
+
+impl BatchState {
+    fn accepted(&self) -> Accepted {
+        Accepted {
+            batch: self.key.batch,
+            status: self.status,
+            seq: self.last_seq,
+            repeated: false,
+            documents: self.documents,
+            retry: None,
+            cancelled_documents: None,
+        }
+    }
+
+    fn repeated(&self, seq: u64) -> Decision {
+        Decision {
+            events: Vec::new(),
+            accepted: Accepted {
+                seq,
+                repeated: true,
+                ..self.accepted()
+            },
+        }
+    }
+}
+
+fn create_batch(key: &BatchKey, bucket: &Bucket, create: &Create) -> Result<Decision, Refusal> {
+    if bucket.as_str() == ANY_BUCKET {
+        return Err(Refusal::invalid("bucket", "\"_\" stands for any bucket: name one"));
+    }
+    let pipeline = read_pipeline(create)?;
+    Ok(Decision {
+        events: vec![Event::BatchCreated {
+            bucket: bucket.clone(),
+            pipeline,
+            start: create.start,
+        }],
+        accepted: Accepted {
+            batch: key.batch,
+            status: BatchStatus::Pending,
+            seq: 0,
+            repeated: false,
+            documents: 0,
+            retry: None,
+            cancelled_documents: None,
+        },
+    })
+}
+
+fn read_pipeline(create: &Create) -> Result<Pipeline, Refusal> {
+    Pipeline::from_value(&create.pipeline).map_err(|invalid| Refusal::Invalid {
+        errors: invalid
+            .0
+            .into_iter()
+            .map(|mut error| {
+                error.path = match error.path.as_str() {
+                    "" => "pipeline".to_owned(),
+                    path => format!("pipeline.{path}"),
+                };
+                error
+            })
+            .collect(),
+    })
+}
+
+/// A submission that broke off may be started over: the same batch again is no conflict.
+fn again(batch: &BatchState, create: &Create) -> Result<Decision, Refusal> {
+    if read_pipeline(create)? == *batch.pipeline && create.start == batch.start {
+        Ok(batch.repeated(batch.created_seq))
+    } else {
+        Err(Refusal::conflict(format!(
+            "batch {} exists already, with another pipeline or start",
+            batch.key.batch
+        )))
+    }
+}
+
+fn submit_batch(batch: &BatchState, submit: &Submit) -> Result<Decision, Refusal> {
+    if let Some(expected) = submit.documents.filter(|n| *n != batch.documents) {
+        return Err(Refusal::conflict(format!(
+            "batch {} has {} documents, not {expected}",
+            batch.key.batch, batch.documents
+        )));
+    }
+    if batch.submitted {
+        return Ok(batch.repeated(batch.last_seq));
+    }
+    refuse_if_cancelled(batch, "submitted")?;
+    Ok(Decision {
+        events: vec![Event::BatchSubmitted {
+            documents: batch.documents,
+        }],
+        accepted: batch.accepted(),
+    })
+}
+
+fn cancel_batch(batch: &BatchState, cancel: &Cancel) -> Result<Decision, Refusal> {
+    match batch.status {
+        BatchStatus::Cancelled => Ok(batch.repeated(batch.last_seq)),
+        status if status.is_over() => Err(Refusal::conflict(format!(
+            "batch {} is over ({status}): there is nothing to cancel",
+            batch.key.batch
+        ))),
+        _ => {
+            let documents = batch.counts().open;
+            let reason = cancel.reason.as_deref();
+            Ok(Decision {
+                events: vec![Event::BatchCancelled {
+                    reason: reason.map(|text| text.chars().take(1_000).collect()),
+                    documents,
+                }],
+                accepted: Accepted {
+                    cancelled_documents: Some(documents),
+                    ..batch.accepted()
+                },
+            })
+        }
+    }
+}
+
+fn refuse_if_cancelled(batch: &BatchState, what: &str) -> Result<(), Refusal> {
+    if batch.status == BatchStatus::Cancelled {
+        Err(Refusal::conflict(format!(
+            "batch {} was cancelled: it cannot be {what}",
+            batch.key.batch
+        )))
+    } else {
+        Ok(())
+    }
+}

@@ -1,1 +1,317 @@
-//! .
+//! What happened. Events are the only truth; they are kept for ever, so fields may be added and never change meaning.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::{Excluded, Refusal, RetryMode, Start, Verb},
+    document::Document,
+    failure::{FailureClass, FailureKind},
+    ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
+    packed::Packed,
+    pipeline::{Pipeline, TierNum},
+    status::BatchStatus,
+    time::{Millis, Timestamp},
+    units::{Ordinal, UnitSet},
+    work::{FailedUnits, Outputs},
+};
+
+/// The version of the envelope that this code writes.
+pub const VERSION: u16 = 1;
+
+/// An event with its circumstances: one message of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The version of the envelope.
+    pub v: u16,
+    /// The event's id, a UUIDv7.
+    pub id: EventId,
+    /// When it was decided, by the coordinator's clock.
+    pub at: Timestamp,
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The batch.
+    pub batch: BatchId,
+    /// What led to it.
+    pub cause: Cause,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// W3C trace context (`traceparent`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What led to an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A command with this id.
+    Command(CommandId),
+    /// The outcome, or the loss, of this chunk.
+    Chunk(ChunkId),
+    /// It follows from what the log already says.
+    State,
+}
+
+/// Bytes that are no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an event that this version can read: {0}")]
+pub struct Undecodable(String);
+
+impl Envelope {
+    /// The batch with its place.
+    #[must_use]
+    pub fn key(&self) -> BatchKey {
+        BatchKey {
+            namespace: self.namespace.clone(),
+            batch: self.batch,
+        }
+    }
+
+    /// As it stands in the log: MessagePack with field names.
+    ///
+    /// # Errors
+    /// Where a part has no MessagePack form, which none of ours lacks.
+    pub fn encode(&self) -> Result<Vec<u8>, Undecodable> {
+        rmp_serde::to_vec_named(self).map_err(|e| Undecodable(e.to_string()))
+    }
+
+    /// From what stands in the log.
+    ///
+    /// # Errors
+    /// Where it is not an event, or one that only a later version knows.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        rmp_serde::from_slice(bytes).map_err(|e| Undecodable(e.to_string()))
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A batch was made.
+    #[serde(rename = "batch.created")]
+    BatchCreated {
+        /// The source of its documents.
+        bucket: Bucket,
+        /// What is to be done with them.
+        pipeline: Pipeline,
+        /// When that begins.
+        start: Start,
+    },
+    /// Documents were added.
+    #[serde(rename = "batch.documents_added")]
+    DocumentsAdded {
+        /// The ordinal of the first.
+        first: Ordinal,
+        /// How many.
+        count: u32,
+        /// The documents, packed: the fold needs only the count.
+        documents: Packed<Vec<Document>>,
+    },
+    /// The batch has all its documents.
+    #[serde(rename = "batch.submitted")]
+    BatchSubmitted {
+        /// How many.
+        documents: u32,
+    },
+    /// Nothing of the batch is left to do.
+    #[serde(rename = "batch.completed")]
+    BatchCompleted {
+        /// How it ended.
+        status: BatchStatus,
+        /// Documents that went all the way.
+        completed: u64,
+        /// Documents that failed somewhere.
+        failed: u64,
+    },
+    /// The batch was stopped.
+    #[serde(rename = "batch.cancelled")]
+    BatchCancelled {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Documents that were neither through nor failed.
+        documents: u64,
+    },
+    /// A tier has something to do, for the first time or again.
+    #[serde(rename = "tier.started")]
+    TierStarted {
+        /// Which.
+        tier: TierNum,
+    },
+    /// A tier has nothing left to do, and nothing will come.
+    #[serde(rename = "tier.completed")]
+    TierCompleted {
+        /// Which.
+        tier: TierNum,
+        /// How it ended.
+        status: BatchStatus,
+        /// Documents for which all its jobs succeeded.
+        completed: u64,
+        /// Documents for which one of its jobs failed.
+        failed: u64,
+    },
+    /// Units succeeded.
+    #[serde(rename = "documents.completed")]
+    DocumentsCompleted {
+        /// The attempt's circumstances.
+        attempt: Attempt,
+        /// Which succeeded.
+        units: UnitSet,
+        /// For which there was nothing to do.
+        skipped: UnitSet,
+        /// What they made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outputs: Option<Packed<Outputs>>,
+    },
+    /// An attempt failed, and another will be made by itself.
+    #[serde(rename = "documents.attempt_failed")]
+    AttemptFailed {
+        /// The attempt's circumstances.
+        attempt: Attempt,
+        /// The class, alike for all of them.
+        class: FailureClass,
+        /// The kind, alike for all of them.
+        kind: FailureKind,
+        /// Which, and why.
+        units: Vec<FailedUnits>,
+        /// When the next attempt is due.
+        retry_at: Timestamp,
+        /// Whether it counts against the attempt budget.
+        counted: bool,
+    },
+    /// Units failed, and nothing more happens by itself.
+    #[serde(rename = "documents.failed")]
+    DocumentsFailed {
+        /// The attempt's circumstances.
+        attempt: Attempt,
+        /// The class, alike for all of them.
+        class: FailureClass,
+        /// The kind, alike for all of them.
+        kind: FailureKind,
+        /// Which, and why.
+        units: Vec<FailedUnits>,
+    },
+    /// A retry was decided: failed units are to be executed again.
+    #[serde(rename = "documents.retry_scheduled")]
+    RetryScheduled {
+        /// Which classes were asked for.
+        mode: RetryMode,
+        /// Which tiers were asked for; empty means all.
+        tier_nums: Vec<TierNum>,
+        /// Documents retried that often were left out.
+        max_retry_count: u8,
+        /// Attempts in this round; without it, the job's own budget.
+        max_retries: Option<u8>,
+        /// The units.
+        selected: Vec<Selected>,
+        /// Failed units that stay as they are.
+        excluded: Excluded,
+        /// Whether this is the last event of the decision; a very large one takes several.
+        last: bool,
+    },
+    /// A worker that held these units is gone. They are handed out again; what it may still report is refused.
+    #[serde(rename = "infrastructure.worker_lost")]
+    WorkerLost {
+        /// The attempt's circumstances.
+        attempt: Attempt,
+        /// Which.
+        units: UnitSet,
+    },
+    /// A command that was handed over was not carried out.
+    #[serde(rename = "command.refused")]
+    CommandRefused {
+        /// What was asked, where that could be read.
+        verb: Option<Verb>,
+        /// Why not, for programs.
+        refusal: Refusal,
+        /// Why not, for people.
+        message: String,
+    },
+}
+
+/// The circumstances of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The tier.
+    pub tier: TierNum,
+    /// The job.
+    pub job: JobName,
+    /// Which attempt of these units it was, from 1.
+    pub number: u32,
+    /// The chunk in which it was made.
+    pub chunk: ChunkId,
+    /// Who made it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// Time spent in the handler on what the report speaks of; only on the first event that came of a report.
+    #[serde(default)]
+    pub busy: Millis,
+}
+
+/// Units of one job that are to be executed again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// The tier.
+    pub tier: TierNum,
+    /// The job.
+    pub job: JobName,
+    /// The units.
+    pub units: UnitSet,
+}
+
+impl Event {
+    /// The type, as in the subject and in filters, without what a subject adds.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::BatchCreated { .. } => "batch.created",
+            Self::DocumentsAdded { .. } => "batch.documents_added",
+            Self::BatchSubmitted { .. } => "batch.submitted",
+            Self::BatchCompleted { .. } => "batch.completed",
+            Self::BatchCancelled { .. } => "batch.cancelled",
+            Self::TierStarted { .. } => "tier.started",
+            Self::TierCompleted { .. } => "tier.completed",
+            Self::DocumentsCompleted { .. } => "documents.completed",
+            Self::AttemptFailed { .. } => "documents.attempt_failed",
+            Self::DocumentsFailed { .. } => "documents.failed",
+            Self::RetryScheduled { .. } => "documents.retry_scheduled",
+            Self::WorkerLost { .. } => "infrastructure.worker_lost",
+            Self::CommandRefused { .. } => "command.refused",
+        }
+    }
+
+    /// The end of the subject: the type, and for failures class and kind, so that a subscriber can choose by them.
+    #[must_use]
+    pub fn subject_type(&self) -> String {
+        match self {
+            Self::AttemptFailed { class, kind, .. } | Self::DocumentsFailed { class, kind, .. } => {
+                format!("{}.{class}.{kind}", self.name())
+            }
+            _ => self.name().to_owned(),
+        }
+    }
+
+    /// The units that it names, all together.
+    #[must_use]
+    pub fn units(&self) -> UnitSet {
+        let mut all = UnitSet::new();
+        match self {
+            Self::DocumentsCompleted { units, skipped, .. } => {
+                all.add(units);
+                all.add(skipped);
+            }
+            Self::AttemptFailed { units, .. } | Self::DocumentsFailed { units, .. } => {
+                units.iter().for_each(|failed| all.add(&failed.units));
+            }
+            Self::RetryScheduled { selected, .. } => {
+                selected.iter().for_each(|s| all.add(&s.units));
+            }
+            Self::WorkerLost { units, .. } => all.add(units),
+            _ => {}
+        }
+        all
+    }
+}

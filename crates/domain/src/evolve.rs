@@ -1,1 +1,378 @@
-//! .
+//! The fold: what an event does to the state of its batch. It is total: no event, however old or odd, makes it panic;
+//! what names something that is not there changes nothing and is counted.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    command::Start,
+    event::{Attempt, Cause, Envelope, Event, Selected},
+    failure::{FailureClass, FailureKind},
+    limits::{DOCUMENTS_PER_BATCH, REMEMBERED_COMMANDS},
+    pipeline::{Pipeline, TierNum},
+    state::{BatchState, JobState, TierState},
+    status::BatchStatus,
+    time::Timestamp,
+    units::{Counters, Ordinal, Places, UnitSet},
+    work::FailedUnits,
+};
+
+/// Folds an event that stands at `seq` into the state of its batch.
+pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
+    match (state.as_mut(), &envelope.event) {
+        (
+            None,
+            Event::BatchCreated {
+                bucket,
+                pipeline,
+                start,
+            },
+        ) => {
+            let mut batch = BatchState {
+                key: envelope.key(),
+                bucket: bucket.clone(),
+                pipeline: Arc::new(pipeline.clone()),
+                start: *start,
+                status: BatchStatus::Pending,
+                submitted: false,
+                documents: 0,
+                pages: Places::default(),
+                tiers: tiers_of(pipeline),
+                retries: Counters::default(),
+                rounds: 0,
+                commands: VecDeque::new(),
+                created_seq: seq,
+                last_seq: seq,
+                created_at: envelope.at,
+                submitted_at: None,
+                ended_at: None,
+                last_at: envelope.at,
+                ignored: 0,
+            };
+            batch.remember(envelope, seq);
+            *state = Some(batch);
+        }
+        (None, _) => {}
+        (Some(batch), event) => {
+            if batch.apply(seq, envelope.at, event).is_none() {
+                batch.ignored += 1;
+            }
+            batch.last_seq = seq;
+            batch.last_at = envelope.at;
+            let unfinished = matches!(event, Event::RetryScheduled { last: false, .. });
+            if !unfinished {
+                batch.remember(envelope, seq);
+            }
+        }
+    }
+}
+
+fn tiers_of(pipeline: &Pipeline) -> Vec<TierState> {
+    let tier = |jobs: usize| TierState {
+        jobs: vec![JobState::default(); jobs],
+        ..TierState::default()
+    };
+    pipeline.tiers.iter().map(|spec| tier(spec.jobs.len())).collect()
+}
+
+impl BatchState {
+    fn remember(&mut self, envelope: &Envelope, seq: u64) {
+        if let Cause::Command(id) = envelope.cause {
+            if self.remembered(id).is_none() {
+                self.commands.push_back((id, seq));
+                if self.commands.len() > REMEMBERED_COMMANDS {
+                    self.commands.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Nothing, where the event names something that is not there.
+    fn apply(&mut self, seq: u64, at: Timestamp, event: &Event) -> Option<()> {
+        match event {
+            Event::BatchCreated { .. } => return None,
+            Event::DocumentsAdded { first, count, .. } => self.add_documents(seq, *first, *count)?,
+            Event::BatchSubmitted { .. } => {
+                if self.submitted || self.status.is_over() {
+                    return None;
+                }
+                self.submitted = true;
+                self.submitted_at = Some(at);
+                self.status = BatchStatus::Running;
+            }
+            Event::BatchCompleted { status, .. } => {
+                if self.status != BatchStatus::Running || self.tiers.iter().any(TierState::is_open) {
+                    return None;
+                }
+                self.status = if status.is_over() { *status } else { return None };
+                self.ended_at = Some(at);
+            }
+            Event::BatchCancelled { .. } => self.cancel(at)?,
+            Event::TierStarted { tier } => {
+                let tier = self.tiers.get_mut(usize::from(*tier))?;
+                tier.status = BatchStatus::Running;
+                tier.started_at.get_or_insert(at);
+                tier.ended_at = None;
+                tier.last_at = Some(at);
+            }
+            Event::TierCompleted { tier, status, .. } => self.complete_tier(*tier, *status, at)?,
+            Event::DocumentsCompleted {
+                attempt,
+                units,
+                skipped,
+                outputs,
+            } => {
+                let job = self.job_mut(attempt, at)?;
+                // Skipped and completed never overlap; were an event to say so, completed wins.
+                let units = units.and(&job.open);
+                let skipped = skipped.and(&job.open).minus(&units);
+                let all = units.or(&skipped);
+                job.close(&all);
+                job.completed.add(&units);
+                job.skipped.add(&skipped);
+                if outputs.is_some() {
+                    job.outputs.insert(&units, seq);
+                }
+                job.count(attempt, all.len());
+                self.pass_on(attempt.tier, &all);
+            }
+            Event::AttemptFailed {
+                attempt,
+                units,
+                retry_at,
+                counted,
+                ..
+            } => {
+                let job = self.job_mut(attempt, at)?;
+                let units = all_of(units).and(&job.open);
+                job.attempts.increment(&units);
+                if *counted {
+                    job.spent.increment(&units);
+                }
+                if !units.is_empty() {
+                    job.due.entry(*retry_at).or_default().add(&units);
+                }
+                job.count(attempt, units.len());
+                job.failed_attempts += units.len();
+            }
+            Event::DocumentsFailed {
+                attempt,
+                class,
+                kind,
+                units,
+            } => {
+                let job = self.job_mut(attempt, at)?;
+                let units = all_of(units).and(&job.open);
+                job.fail(*class, kind, &units, seq);
+                job.count(attempt, units.len());
+                job.failed_attempts += units.len();
+            }
+            Event::RetryScheduled {
+                selected,
+                max_retries,
+                ..
+            } => self.retry(selected, *max_retries, at)?,
+            Event::WorkerLost { attempt, units } => {
+                let job = self.job_mut(attempt, at)?;
+                let units = units.and(&job.open);
+                job.attempts.increment(&units);
+                job.lost += units.len();
+            }
+            Event::CommandRefused { .. } => {}
+        }
+        Some(())
+    }
+
+    fn job_mut(&mut self, attempt: &Attempt, at: Timestamp) -> Option<&mut JobState> {
+        let spec = self.pipeline.tier(attempt.tier)?;
+        let place = spec.jobs.iter().position(|job| job.name == attempt.job)?;
+        let tier = self.tiers.get_mut(usize::from(attempt.tier))?;
+        tier.last_at = Some(at);
+        let job = tier.jobs.get_mut(place)?;
+        job.last_at = Some(at);
+        // What is due has waited: forgetting it changes nothing, and keeps the map short.
+        job.due.retain(|due, _| *due > at);
+        Some(job)
+    }
+
+    fn add_documents(&mut self, seq: u64, first: Ordinal, count: u32) -> Option<()> {
+        let end = first.checked_add(count).filter(|end| *end <= DOCUMENTS_PER_BATCH)?;
+        if first != self.documents || self.submitted || self.status.is_over() {
+            return None;
+        }
+        let units = UnitSet::run(first, count);
+        self.pages.insert(&units, seq);
+        self.documents = end;
+        if self.start == Start::AtOnce && count > 0 {
+            self.status = BatchStatus::Running;
+        }
+        self.enter(0, &units);
+        Some(())
+    }
+
+    /// Lets units into a tier. A tier that was over has something to do again.
+    fn enter(&mut self, tier: TierNum, units: &UnitSet) {
+        let Some(tier) = self.tiers.get_mut(usize::from(tier)) else {
+            return;
+        };
+        let new = units.minus(&tier.entered);
+        if new.is_empty() {
+            return;
+        }
+        tier.entered.add(&new);
+        if tier.status.is_over() {
+            tier.status = BatchStatus::Pending;
+        }
+        for job in &mut tier.jobs {
+            job.open.add(&new);
+        }
+    }
+
+    /// Lets on to the next tier those for which all jobs of this one have succeeded by now.
+    fn pass_on(&mut self, tier: TierNum, units: &UnitSet) {
+        let next = tier.saturating_add(1);
+        let waits = self.pipeline.tier(next).is_none_or(|spec| spec.barrier);
+        if let (false, Some(state)) = (waits, self.tiers.get(usize::from(tier))) {
+            let done = state.done_of(units);
+            self.enter(next, &done);
+        }
+    }
+
+    fn complete_tier(&mut self, num: TierNum, status: BatchStatus, at: Timestamp) -> Option<()> {
+        let tier = self.tiers.get_mut(usize::from(num))?;
+        if tier.is_open() || !status.is_over() {
+            return None;
+        }
+        tier.status = status;
+        tier.ended_at = Some(at);
+        for job in &mut tier.jobs {
+            job.compact();
+        }
+        let done = tier.done();
+        let next = num.saturating_add(1);
+        if self.pipeline.tier(next).is_some_and(|spec| spec.barrier) {
+            self.enter(next, &done);
+        }
+        Some(())
+    }
+
+    fn cancel(&mut self, at: Timestamp) -> Option<()> {
+        if self.status.is_over() {
+            return None;
+        }
+        self.status = BatchStatus::Cancelled;
+        self.ended_at = Some(at);
+        for tier in &mut self.tiers {
+            if !tier.status.is_over() {
+                tier.status = BatchStatus::Cancelled;
+                tier.ended_at = Some(at);
+            }
+            for job in &mut tier.jobs {
+                let open = std::mem::take(&mut job.open);
+                job.cancelled.add(&open);
+                job.due.clear();
+            }
+        }
+        Some(())
+    }
+
+    fn retry(&mut self, selected: &[Selected], max_retries: Option<u8>, at: Timestamp) -> Option<()> {
+        if self.status == BatchStatus::Cancelled {
+            return None;
+        }
+        let mut documents = UnitSet::new();
+        for Selected { tier, job, units } in selected {
+            let spec = self.pipeline.tier(*tier)?;
+            let place = spec.jobs.iter().position(|spec| spec.name == *job)?;
+            let tier = self.tiers.get_mut(usize::from(*tier))?;
+            let job = tier.jobs.get_mut(place)?;
+            let units = units.and(&job.all_failed());
+            if units.is_empty() {
+                continue;
+            }
+            job.reopen(&units, max_retries);
+            job.last_at = Some(at);
+            tier.last_at = Some(at);
+            if tier.status.is_over() {
+                tier.status = BatchStatus::Pending;
+            }
+            documents.add(&units);
+        }
+        if !documents.is_empty() {
+            self.retries.increment(&documents);
+            self.rounds = self.rounds.saturating_add(1);
+            self.status = BatchStatus::Running;
+            self.ended_at = None;
+        }
+        Some(())
+    }
+}
+
+impl JobState {
+    /// Units leave `open`.
+    fn close(&mut self, units: &UnitSet) {
+        self.open.remove(units);
+        self.spent.reset(units);
+        self.set_budget(units, None);
+    }
+
+    fn set_budget(&mut self, units: &UnitSet, budget: Option<u32>) {
+        self.budgets.retain(|_, with| {
+            with.remove(units);
+            !with.is_empty()
+        });
+        if let (Some(budget), false) = (budget, units.is_empty()) {
+            self.budgets.entry(budget).or_default().add(units);
+        }
+    }
+
+    fn fail(&mut self, class: FailureClass, kind: &FailureKind, units: &UnitSet, seq: u64) {
+        if units.is_empty() {
+            return;
+        }
+        self.close(units);
+        self.attempts.increment(units);
+        let kinds = self.failed.entry(class).or_default();
+        kinds.entry(kind.clone()).or_default().add(units);
+        self.failures.insert(units, seq);
+    }
+
+    fn reopen(&mut self, units: &UnitSet, max_retries: Option<u8>) {
+        self.failed.retain(|_, kinds| {
+            kinds.retain(|_, failed| {
+                failed.remove(units);
+                !failed.is_empty()
+            });
+            !kinds.is_empty()
+        });
+        self.failures.remove(units);
+        for waiting in self.due.values_mut() {
+            waiting.remove(units);
+        }
+        self.due.retain(|_, waiting| !waiting.is_empty());
+        self.open.add(units);
+        self.set_budget(units, max_retries.map(u32::from));
+    }
+
+    fn count(&mut self, attempt: &Attempt, units: u64) {
+        self.busy.0 = self.busy.0.saturating_add(attempt.busy.0);
+        self.executed = self.executed.saturating_add(units);
+    }
+
+    fn compact(&mut self) {
+        self.open.compact();
+        self.completed.compact();
+        self.skipped.compact();
+    }
+}
+
+fn all_of(groups: &[FailedUnits]) -> UnitSet {
+    let mut all = UnitSet::new();
+    groups.iter().for_each(|group| all.add(&group.units));
+    all
+}
+
+/// The states of several batches, by their keys: for those who fold more than one.
+pub type Batches = BTreeMap<crate::ids::BatchKey, BatchState>;

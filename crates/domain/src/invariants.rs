@@ -1,1 +1,81 @@
-//! .
+//! What must hold of a state whatever happened, written once: tests, simulation and `replay --verify` share it.
+
+use crate::{
+    pipeline::TierNum,
+    state::{BatchState, JobState, TierState},
+    status::BatchStatus,
+    units::UnitSet,
+};
+
+/// All that does not hold; empty for a sound state.
+#[must_use]
+pub fn violations(batch: &BatchState) -> Vec<String> {
+    let mut found = Vec::new();
+    let all = UnitSet::run(0, batch.documents);
+    if batch.pages.units() != all {
+        found.push("a document stands nowhere in the log".to_owned());
+    }
+    if batch.tiers.first().is_some_and(|tier| tier.entered != all) {
+        found.push("tier 0 has not let in every document, once".to_owned());
+    }
+    for (num, tier) in (0..).zip(&batch.tiers) {
+        check_tier(batch, num, tier, &mut found);
+    }
+    let counts = batch.counts();
+    let total = counts.completed + counts.failed + counts.cancelled + counts.open;
+    if total != u64::from(batch.documents) {
+        found.push(format!("{counts:?} do not add up to {} documents", batch.documents));
+    }
+    if batch.status.is_over() && batch.tiers.iter().any(TierState::is_open) {
+        found.push(format!("the batch is {} but has open units", batch.status));
+    }
+    if batch.status == BatchStatus::Completed && counts.completed != u64::from(batch.documents) {
+        found.push(format!("the batch is completed with {counts:?}"));
+    }
+    found
+}
+
+fn check_tier(batch: &BatchState, num: TierNum, tier: &TierState, found: &mut Vec<String>) {
+    if let Some(before) = num.checked_sub(1).and_then(|n| batch.tiers.get(usize::from(n))) {
+        if !tier.entered.is_subset(&before.done()) {
+            found.push(format!("tier {num} let in a unit that the tier before had not done"));
+        }
+    }
+    if tier.status.is_over() && tier.is_open() {
+        found.push(format!("tier {num} is {} but has open units", tier.status));
+    }
+    for (place, job) in tier.jobs.iter().enumerate() {
+        for problem in job_problems(job, &tier.entered) {
+            found.push(format!("tier {num} job {place}: {problem}"));
+        }
+    }
+}
+
+fn job_problems(job: &JobState, entered: &UnitSet) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let failed = job.all_failed();
+    let by_kind: u64 = job.failed_by_kind().map(|(_, _, units)| units.len()).sum();
+    if by_kind != failed.len() {
+        found.push("a unit failed in two ways at once");
+    }
+    let sets = [&job.open, &job.completed, &job.skipped, &failed, &job.cancelled];
+    let mut all = UnitSet::new();
+    let mut total = 0;
+    for set in sets {
+        all.add(set);
+        total += set.len();
+    }
+    if total != all.len() {
+        found.push("a unit is in two states at once");
+    }
+    if all != *entered {
+        found.push("its units are not those that entered the tier");
+    }
+    if !job.outputs.units().is_subset(&job.completed) {
+        found.push("a unit that did not succeed has an output");
+    }
+    if job.failures.units() != failed {
+        found.push("the places of failures are not those of the failed units");
+    }
+    found
+}

@@ -1,0 +1,80 @@
+use super::{Decision, refuse_if_cancelled};
+use crate::{
+    command::{AddDocuments, Refusal},
+    event::Event,
+    limits::{DOCUMENTS_PER_BATCH, DOCUMENTS_PER_PAGE, PAGE_BYTES},
+    packed::Packed,
+    pipeline::SpecError,
+    state::BatchState,
+};
+
+/// More than this many errors of one page tell nothing new.
+const ERRORS_SHOWN: usize = 20;
+
+pub(super) fn add(batch: &BatchState, add: &AddDocuments) -> Result<Decision, Refusal> {
+    let count = add.documents.len();
+    if !(1..=DOCUMENTS_PER_PAGE).contains(&count) {
+        return Err(Refusal::invalid(
+            "documents",
+            format!("has {count} entries: it takes 1 to {DOCUMENTS_PER_PAGE}; send more pages"),
+        ));
+    }
+    let has = batch.documents;
+    let first = add.first.unwrap_or(has);
+    let end = u32::try_from(count)
+        .ok()
+        .and_then(|count| first.checked_add(count))
+        .filter(|end| *end <= DOCUMENTS_PER_BATCH)
+        .ok_or_else(|| {
+            let total = u64::from(first) + count as u64;
+            let message = format!("would make {total}: a batch takes at most {DOCUMENTS_PER_BATCH}");
+            Refusal::invalid("documents", message)
+        })?;
+    if end <= has {
+        return Ok(batch.repeated(batch.last_seq));
+    }
+    if batch.submitted {
+        return Err(Refusal::conflict(format!(
+            "batch {} has been submitted with {has} documents: it takes no more",
+            batch.key.batch
+        )));
+    }
+    refuse_if_cancelled(batch, "added to")?;
+    if first != has {
+        return Err(Refusal::conflict(format!(
+            "first is {first}, but the batch has {has} documents: the next page begins at {has}"
+        )));
+    }
+    let errors: Vec<SpecError> = add
+        .documents
+        .iter()
+        .enumerate()
+        .filter_map(|(i, document)| {
+            document.validate().err().map(|error| SpecError {
+                path: format!("documents[{i}]"),
+                message: error.to_string(),
+            })
+        })
+        .take(ERRORS_SHOWN)
+        .collect();
+    if !errors.is_empty() {
+        return Err(Refusal::Invalid { errors });
+    }
+    let documents =
+        Packed::new(&add.documents).map_err(|e| Refusal::invalid("documents", e.to_string()))?;
+    if documents.size() > PAGE_BYTES {
+        let size = documents.size();
+        let message = format!("take {size} bytes together: a page takes at most {PAGE_BYTES}");
+        return Err(Refusal::invalid("documents", message));
+    }
+    let mut accepted = batch.accepted();
+    accepted.documents = end;
+    Ok(Decision {
+        events: vec![Event::DocumentsAdded {
+            first,
+            count: end - first,
+            documents,
+        }],
+        accepted,
+    })
+}

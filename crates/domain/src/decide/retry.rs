@@ -1,0 +1,134 @@
+use super::{Decision, refuse_if_cancelled};
+use crate::{
+    command::{Accepted, Excluded, Refusal, Retried, Retry},
+    event::{Event, Selected},
+    limits::SET_BYTES_PER_EVENT,
+    state::BatchState,
+    units::{Ordinal, UnitSet},
+};
+
+pub(super) fn retry(batch: &BatchState, retry: &Retry) -> Result<Decision, Refusal> {
+    retry.validate(batch.tiers.len())?;
+    refuse_if_cancelled(batch, "retried")?;
+    let (selected, retried) = select(batch, retry);
+    let mut parts = in_parts(selected);
+    let last = parts.pop().unwrap_or_default();
+    let event = |selected, last| Event::RetryScheduled {
+        mode: retry.retry_mode,
+        tier_nums: retry.tier_nums.clone().unwrap_or_default(),
+        max_retry_count: retry.max_retry_count,
+        max_retries: retry.max_retries,
+        selected,
+        excluded: retried.excluded.clone(),
+        last,
+    };
+    let mut events: Vec<Event> = parts.into_iter().map(|part| event(part, false)).collect();
+    events.push(event(last, true));
+    Ok(Decision {
+        events,
+        accepted: Accepted {
+            retry: Some(retried),
+            ..batch.accepted()
+        },
+    })
+}
+
+/// The failed units that the command means, and why others are left out.
+fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
+    let mut retried = Retried::default();
+    let mut excluded = Excluded::default();
+    let mut selected = Vec::new();
+    let mut documents = UnitSet::new();
+    for (tier, spec, job) in batch.jobs() {
+        let mut chosen = UnitSet::new();
+        for (class, kind, failed) in job.failed_by_kind() {
+            if !retry.wants_tier(tier) {
+                excluded.tier += failed.len();
+                continue;
+            }
+            if !retry.retry_mode.takes(class) {
+                *excluded.class.entry(class).or_default() += failed.len();
+                continue;
+            }
+            let spent = batch
+                .retries
+                .at_least(u32::from(retry.max_retry_count), failed);
+            excluded.retry_limit += spent.len();
+            let units = failed.minus(&spent);
+            if !units.is_empty() {
+                *retried.by_kind.entry(kind.clone()).or_default() += units.len();
+                chosen.add(&units);
+            }
+        }
+        if !chosen.is_empty() {
+            *retried.by_tier.entry(tier).or_default() += chosen.len();
+            retried.units += chosen.len();
+            documents.add(&chosen);
+            selected.push(Selected {
+                tier,
+                job: spec.name.clone(),
+                units: chosen,
+            });
+        }
+    }
+    retried.documents = documents.len();
+    retried.excluded = excluded;
+    (selected, retried)
+}
+
+/// Splits a selection that is too large for one event, by ordinals: all units of a document stay in one part, so that
+/// its retry is counted once.
+fn in_parts(selected: Vec<Selected>) -> Vec<Vec<Selected>> {
+    let size: usize = selected.iter().map(|s| s.units.encoded_size()).sum();
+    if size <= SET_BYTES_PER_EVENT {
+        return vec![selected];
+    }
+    // At worst each ordinal takes a bit in the set of each job.
+    let bits = SET_BYTES_PER_EVENT / selected.len().max(1) * 8;
+    let window = Ordinal::try_from(bits).unwrap_or(Ordinal::MAX).max(1 << 16);
+    let end = selected.iter().filter_map(|s| s.units.last()).max().unwrap_or(0);
+    let mut parts = Vec::new();
+    let mut first = 0;
+    while first <= end {
+        let within = UnitSet::run(first, window);
+        let part: Vec<Selected> = selected
+            .iter()
+            .map(|s| Selected {
+                units: s.units.and(&within),
+                ..s.clone()
+            })
+            .filter(|s| !s.units.is_empty())
+            .collect();
+        if !part.is_empty() {
+            parts.push(part);
+        }
+        first = first.saturating_add(window);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::JobName;
+
+    #[test]
+    fn a_selection_too_large_for_one_event_is_split_without_loss() {
+        let every_other = |offset: u32| -> UnitSet { (0..4_000_000).map(|i| i * 2 + offset).collect() };
+        let selected: Vec<Selected> = (0..2)
+            .map(|tier| Selected {
+                tier,
+                job: JobName::new("job").unwrap(),
+                units: every_other(u32::from(tier)),
+            })
+            .collect();
+        let parts = in_parts(selected.clone());
+        assert!(parts.len() > 1);
+        for part in &parts {
+            let size: usize = part.iter().map(|s| s.units.encoded_size()).sum();
+            assert!(size <= SET_BYTES_PER_EVENT + 4_096, "{size}");
+        }
+        let total: u64 = parts.iter().flatten().map(|s| s.units.len()).sum();
+        assert_eq!(total, 8_000_000);
+    }
+}
