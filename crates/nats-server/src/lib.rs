@@ -4,9 +4,16 @@
 //! wait for a process, so asynchronous callers wrap them in `spawn_blocking`.
 
 mod command;
+mod config;
 mod error;
 mod obtain;
 mod pip;
+mod process;
+mod ready;
+mod server;
+mod stale;
 
+pub use config::{ServerConfig, SyncInterval};
 pub use error::{ObtainError, StartError};
 pub use obtain::{PINNED_VERSION, binary_version, obtain, obtain_pinned};
+pub use server::Server;
