@@ -12,6 +12,7 @@ mod process;
 mod ready;
 mod server;
 mod stale;
+pub mod testing;
 
 pub use config::{ServerConfig, SyncInterval};
 pub use error::{ObtainError, StartError};
