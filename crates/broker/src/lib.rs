@@ -109,7 +109,11 @@ pub trait Receipt: Send + Sync {
 /// Where deliveries come from.
 pub trait Deliveries: Send {
     /// Up to `max` messages: waits at most `wait` for the first, and takes what is there by then.
-    fn next(&mut self, max: usize, wait: Duration) -> futures::future::BoxFuture<'_, Result<Vec<Delivery>>>;
+    fn next(
+        &mut self,
+        max: usize,
+        wait: Duration,
+    ) -> futures::future::BoxFuture<'_, Result<Vec<Delivery>>>;
 }
 
 /// A request that waits for an answer.
@@ -179,7 +183,11 @@ pub trait Broker: Clone + Send + Sync + 'static {
     ///
     /// On an error a prefix of the messages may have been stored: fold the log afresh before going on. A lost
     /// acknowledgement is cleared up by reading back and is no error.
-    fn append(&self, messages: Vec<Message>, after: u64) -> impl Future<Output = Result<u64>> + Send;
+    fn append(
+        &self,
+        messages: Vec<Message>,
+        after: u64,
+    ) -> impl Future<Output = Result<u64>> + Send;
 
     /// The log's last sequence; 0 where it is empty.
     fn last_seq(&self) -> impl Future<Output = Result<u64>> + Send;
@@ -193,7 +201,11 @@ pub trait Broker: Clone + Send + Sync + 'static {
 
     /// Hands messages over to the inbox durably; a message with an id already seen within two minutes is stored once.
     /// Retries a bounded number of times.
-    fn submit(&self, message: Message, id: Option<String>) -> impl Future<Output = Result<()>> + Send;
+    fn submit(
+        &self,
+        message: Message,
+        id: Option<String>,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Becomes the reader of the inbox. Whatever an earlier reader had not acknowledged is delivered again, at once and
     /// in order; the earlier reader gets nothing any more.
@@ -227,14 +239,24 @@ pub trait Broker: Clone + Send + Sync + 'static {
     fn lease_ttl(&self) -> Duration;
 
     /// Asks and waits for the answer.
-    fn request(&self, message: Message, wait: Duration) -> impl Future<Output = Result<Bytes>> + Send;
+    fn request(
+        &self,
+        message: Message,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Bytes>> + Send;
 
     /// Serves requests until the stream is dropped.
-    fn serve(&self, spec: ServiceSpec) -> impl Future<Output = Result<BoxStream<'static, Request>>> + Send;
+    fn serve(
+        &self,
+        spec: ServiceSpec,
+    ) -> impl Future<Output = Result<BoxStream<'static, Request>>> + Send;
 
     /// Tells whoever listens now.
     fn signal(&self, message: Message) -> impl Future<Output = Result<()>> + Send;
 
     /// Listens to signals from now on.
-    fn listen(&self, filter: String) -> impl Future<Output = Result<BoxStream<'static, Message>>> + Send;
+    fn listen(
+        &self,
+        filter: String,
+    ) -> impl Future<Output = Result<BoxStream<'static, Message>>> + Send;
 }

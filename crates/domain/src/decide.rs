@@ -106,7 +106,10 @@ impl BatchState {
 
 fn create_batch(key: &BatchKey, bucket: &Bucket, create: &Create) -> Result<Decision, Refusal> {
     if bucket.as_str() == ANY_BUCKET {
-        return Err(Refusal::invalid("bucket", "\"_\" stands for any bucket: name one"));
+        return Err(Refusal::invalid(
+            "bucket",
+            "\"_\" stands for any bucket: name one",
+        ));
     }
     let pipeline = read_pipeline(create)?;
     Ok(Decision {

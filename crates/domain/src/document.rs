@@ -29,7 +29,9 @@ pub enum InvalidDocument {
     #[error("uri has {0} bytes: it takes at most {DOCUMENT_URI_BYTES}")]
     Uri(usize),
     /// The inline JSON is too large.
-    #[error("data has {0} bytes: it takes at most {DOCUMENT_DATA_BYTES}; larger documents go by uri")]
+    #[error(
+        "data has {0} bytes: it takes at most {DOCUMENT_DATA_BYTES}; larger documents go by uri"
+    )]
     Data(usize),
 }
 
@@ -110,7 +112,9 @@ mod body {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         if deserializer.is_human_readable() {
             String::deserialize(deserializer).map(String::into_bytes)
         } else {

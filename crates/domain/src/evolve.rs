@@ -74,7 +74,11 @@ fn tiers_of(pipeline: &Pipeline) -> Vec<TierState> {
         jobs: vec![JobState::default(); jobs],
         ..TierState::default()
     };
-    pipeline.tiers.iter().map(|spec| tier(spec.jobs.len())).collect()
+    pipeline
+        .tiers
+        .iter()
+        .map(|spec| tier(spec.jobs.len()))
+        .collect()
 }
 
 impl BatchState {
@@ -93,7 +97,9 @@ impl BatchState {
     fn apply(&mut self, seq: u64, at: Timestamp, event: &Event) -> Option<()> {
         match event {
             Event::BatchCreated { .. } => return None,
-            Event::DocumentsAdded { first, count, .. } => self.add_documents(seq, *first, *count)?,
+            Event::DocumentsAdded { first, count, .. } => {
+                self.add_documents(seq, *first, *count)?
+            }
             Event::BatchSubmitted { .. } => {
                 if self.submitted || self.status.is_over() {
                     return None;
@@ -103,10 +109,15 @@ impl BatchState {
                 self.status = BatchStatus::Running;
             }
             Event::BatchCompleted { status, .. } => {
-                if self.status != BatchStatus::Running || self.tiers.iter().any(TierState::is_open) {
+                if self.status != BatchStatus::Running || self.tiers.iter().any(TierState::is_open)
+                {
                     return None;
                 }
-                self.status = if status.is_over() { *status } else { return None };
+                self.status = if status.is_over() {
+                    *status
+                } else {
+                    return None;
+                };
                 self.ended_at = Some(at);
             }
             Event::BatchCancelled { .. } => self.cancel(at)?,
@@ -198,7 +209,9 @@ impl BatchState {
     }
 
     fn add_documents(&mut self, seq: u64, first: Ordinal, count: u32) -> Option<()> {
-        let end = first.checked_add(count).filter(|end| *end <= DOCUMENTS_PER_BATCH)?;
+        let end = first
+            .checked_add(count)
+            .filter(|end| *end <= DOCUMENTS_PER_BATCH)?;
         if first != self.documents || self.submitted || self.status.is_over() {
             return None;
         }
@@ -278,7 +291,12 @@ impl BatchState {
         Some(())
     }
 
-    fn retry(&mut self, selected: &[Selected], max_retries: Option<u8>, at: Timestamp) -> Option<()> {
+    fn retry(
+        &mut self,
+        selected: &[Selected],
+        max_retries: Option<u8>,
+        at: Timestamp,
+    ) -> Option<()> {
         if self.status == BatchStatus::Cancelled {
             return None;
         }

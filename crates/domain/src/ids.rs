@@ -203,7 +203,17 @@ mod tests {
 
     #[test]
     fn nothing_that_means_something_to_the_broker_is_a_name() {
-        for bad in ["", "a.b", "*", ">", "a b", "a\n", "ä", "$JS", &"x".repeat(65)] {
+        for bad in [
+            "",
+            "a.b",
+            "*",
+            ">",
+            "a b",
+            "a\n",
+            "ä",
+            "$JS",
+            &"x".repeat(65),
+        ] {
             assert!(Namespace::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Namespace::new("Team_1-a").unwrap().as_str(), "Team_1-a");

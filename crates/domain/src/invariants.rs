@@ -24,7 +24,10 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     let counts = batch.counts();
     let total = counts.completed + counts.failed + counts.cancelled + counts.open;
     if total != u64::from(batch.documents) {
-        found.push(format!("{counts:?} do not add up to {} documents", batch.documents));
+        found.push(format!(
+            "{counts:?} do not add up to {} documents",
+            batch.documents
+        ));
     }
     if batch.status.is_over() && batch.tiers.iter().any(TierState::is_open) {
         found.push(format!("the batch is {} but has open units", batch.status));
@@ -36,9 +39,14 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
 }
 
 fn check_tier(batch: &BatchState, num: TierNum, tier: &TierState, found: &mut Vec<String>) {
-    if let Some(before) = num.checked_sub(1).and_then(|n| batch.tiers.get(usize::from(n))) {
+    if let Some(before) = num
+        .checked_sub(1)
+        .and_then(|n| batch.tiers.get(usize::from(n)))
+    {
         if !tier.entered.is_subset(&before.done()) {
-            found.push(format!("tier {num} let in a unit that the tier before had not done"));
+            found.push(format!(
+                "tier {num} let in a unit that the tier before had not done"
+            ));
         }
     }
     if tier.status.is_over() && tier.is_open() {
@@ -58,7 +66,13 @@ fn job_problems(job: &JobState, entered: &UnitSet) -> Vec<&'static str> {
     if by_kind != failed.len() {
         found.push("a unit failed in two ways at once");
     }
-    let sets = [&job.open, &job.completed, &job.skipped, &failed, &job.cancelled];
+    let sets = [
+        &job.open,
+        &job.completed,
+        &job.skipped,
+        &failed,
+        &job.cancelled,
+    ];
     let mut all = UnitSet::new();
     let mut total = 0;
     for set in sets {

@@ -17,6 +17,7 @@ pub mod invariants;
 pub mod limits;
 pub mod packed;
 pub mod pipeline;
+pub mod query;
 pub mod state;
 pub mod status;
 pub mod subject;

@@ -128,9 +128,9 @@ impl JobState {
 
     /// The failed units by class and kind.
     pub fn failed_by_kind(&self) -> impl Iterator<Item = (FailureClass, &FailureKind, &UnitSet)> {
-        self.failed.iter().flat_map(|(class, kinds)| {
-            kinds.iter().map(move |(kind, units)| (*class, kind, units))
-        })
+        self.failed
+            .iter()
+            .flat_map(|(class, kinds)| kinds.iter().map(move |(kind, units)| (*class, kind, units)))
     }
 
     /// Of these units, those that succeeded or had nothing to do.
@@ -147,7 +147,11 @@ impl JobState {
     #[must_use]
     pub fn ready(&self, now: Timestamp) -> UnitSet {
         let mut ready = self.open.clone();
-        for waiting in self.due.range(now.plus(Millis(1))..).map(|(_, units)| units) {
+        for waiting in self
+            .due
+            .range(now.plus(Millis(1))..)
+            .map(|(_, units)| units)
+        {
             ready.remove(waiting);
         }
         ready

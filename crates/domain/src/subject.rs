@@ -148,7 +148,9 @@ pub struct CommandAddress {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
     /// It has another number of tokens.
-    #[error("a command's subject is rd.cmd.<namespace>.<bucket>.<batch>.<verb>, or rd.req.… for an answer")]
+    #[error(
+        "a command's subject is rd.cmd.<namespace>.<bucket>.<batch>.<verb>, or rd.req.… for an answer"
+    )]
     Shape,
     /// A token is not a name.
     #[error(transparent)]

@@ -475,10 +475,11 @@ mod tests {
 
     fn small_set() -> impl Strategy<Value = UnitSet> {
         proptest::collection::vec((0u32..200, 1u32..20), 0..8).prop_map(|runs| {
-            runs.into_iter().fold(UnitSet::new(), |mut set, (first, n)| {
-                set.insert_range(first..=first + n);
-                set
-            })
+            runs.into_iter()
+                .fold(UnitSet::new(), |mut set, (first, n)| {
+                    set.insert_range(first..=first + n);
+                    set
+                })
         })
     }
 
@@ -555,7 +556,10 @@ mod tests {
     fn a_run_across_containers_is_one_range() {
         let set = UnitSet::run(60_000, 100_000);
         assert_eq!(set.ranges().collect::<Vec<_>>(), vec![60_000..=159_999]);
-        assert_eq!(set.take(3).ranges().collect::<Vec<_>>(), vec![60_000..=60_002]);
+        assert_eq!(
+            set.take(3).ranges().collect::<Vec<_>>(),
+            vec![60_000..=60_002]
+        );
         assert!(UnitSet::run(5, 0).is_empty());
     }
 

@@ -7,7 +7,10 @@ use serde_json::Value;
 use crate::{
     document::Output,
     failure::Failure,
-    ids::{BatchId, BatchKey, Bucket, ChunkId, HandlerName, JobName, Namespace, ResourceClass, WorkerId},
+    ids::{
+        BatchId, BatchKey, Bucket, ChunkId, HandlerName, JobName, Namespace, ResourceClass,
+        WorkerId,
+    },
     packed::Packed,
     pipeline::TierNum,
     time::{Millis, Timestamp},

@@ -27,7 +27,8 @@ pub(super) fn add(batch: &BatchState, add: &AddDocuments) -> Result<Decision, Re
         .filter(|end| *end <= DOCUMENTS_PER_BATCH)
         .ok_or_else(|| {
             let total = u64::from(first) + count as u64;
-            let message = format!("would make {total}: a batch takes at most {DOCUMENTS_PER_BATCH}");
+            let message =
+                format!("would make {total}: a batch takes at most {DOCUMENTS_PER_BATCH}");
             Refusal::invalid("documents", message)
         })?;
     if end <= has {

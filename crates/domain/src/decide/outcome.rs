@@ -105,7 +105,15 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
     for (i, failed) in outcome.failures.iter().enumerate() {
         let units = take(&failed.units);
         let random = scramble(now.random.wrapping_add(i as u64));
-        for (what, units) in dispose(spec, job, &failed.failure, &units, outcome.attempt, now.at, random) {
+        for (what, units) in dispose(
+            spec,
+            job,
+            &failed.failure,
+            &units,
+            outcome.attempt,
+            now.at,
+            random,
+        ) {
             let failure = failed.failure.clone();
             next.entry((failure.class, failure.kind.clone(), what))
                 .or_default()
@@ -171,7 +179,13 @@ fn dispose(
     // A machine that was taken away says nothing about the document.
     if [FailureKind::PREEMPTED, FailureKind::WORKER_LOST].contains(&failure.kind) {
         let retry_at = now.plus(asked);
-        return vec![(Next::Attempt { retry_at, counted: false }, units.clone())];
+        return vec![(
+            Next::Attempt {
+                retry_at,
+                counted: false,
+            },
+            units.clone(),
+        )];
     }
     let most = match failure.class {
         FailureClass::Unknown => UNKNOWN_ATTEMPTS,

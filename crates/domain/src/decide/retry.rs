@@ -86,7 +86,11 @@ fn in_parts(selected: Vec<Selected>) -> Vec<Vec<Selected>> {
     // At worst each ordinal takes a bit in the set of each job.
     let bits = SET_BYTES_PER_EVENT / selected.len().max(1) * 8;
     let window = Ordinal::try_from(bits).unwrap_or(Ordinal::MAX).max(1 << 16);
-    let end = selected.iter().filter_map(|s| s.units.last()).max().unwrap_or(0);
+    let end = selected
+        .iter()
+        .filter_map(|s| s.units.last())
+        .max()
+        .unwrap_or(0);
     let mut parts = Vec::new();
     let mut first = 0;
     while first <= end {
@@ -114,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_selection_too_large_for_one_event_is_split_without_loss() {
-        let every_other = |offset: u32| -> UnitSet { (0..4_000_000).map(|i| i * 2 + offset).collect() };
+        let every_other =
+            |offset: u32| -> UnitSet { (0..4_000_000).map(|i| i * 2 + offset).collect() };
         let selected: Vec<Selected> = (0..2)
             .map(|tier| Selected {
                 tier,

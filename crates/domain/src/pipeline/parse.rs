@@ -73,7 +73,10 @@ fn tier(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<Tier
         if jobs[..i].iter().any(|other| other.name == job.name) {
             errors.push(SpecError {
                 path: format!("{path}.jobs[{i}].name"),
-                message: format!("another job of the tier has the name {:?} already", job.name),
+                message: format!(
+                    "another job of the tier has the name {:?} already",
+                    job.name
+                ),
             });
         }
     }
@@ -90,16 +93,19 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
     let mut job = Fields::new(value, path, errors);
     let handler = job.name("handler", HandlerName::new);
     if handler.is_none() && job.get("handler").is_none() {
-        job.error("handler", "is missing: name the handler that is to do the work");
+        job.error(
+            "handler",
+            "is missing: name the handler that is to do the work",
+        );
     }
     let name = job.name("name", JobName::new).or_else(|| {
         let handler = handler.as_ref()?;
         JobName::new(handler.as_str()).ok()
     });
     let requires_gpu = job.flag("requires_gpu");
-    let class = job.name("class", ResourceClass::new).or_else(|| {
-        ResourceClass::new(if requires_gpu { "gpu" } else { "cpu" }).ok()
-    });
+    let class = job
+        .name("class", ResourceClass::new)
+        .or_else(|| ResourceClass::new(if requires_gpu { "gpu" } else { "cpu" }).ok());
     let num_cpus = job.integer("num_cpus", 1..=1_024).unwrap_or(1);
     let memory_bytes = job.integer("memory_bytes", 1 << 20..=1 << 50);
     let priority = job.integer("priority", 0..=100);
@@ -126,7 +132,8 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
         memory_bytes,
         priority: priority.map_or(Some(JobSpec::PRIORITY), |p| u8::try_from(p).ok())?,
         timeout: timeout.unwrap_or(JobSpec::TIMEOUT),
-        max_attempts: max_attempts.map_or(Some(JobSpec::MAX_ATTEMPTS), |n| u32::try_from(n).ok())?,
+        max_attempts: max_attempts
+            .map_or(Some(JobSpec::MAX_ATTEMPTS), |n| u32::try_from(n).ok())?,
         backoff: backoff.unwrap_or_default(),
         rate_limit,
         max_output_bytes: max_output_bytes.unwrap_or(OUTPUT_BYTES),
@@ -233,8 +240,8 @@ impl<'a> Fields<'a> {
     fn text(&mut self, field: &'static str) -> Option<String> {
         self.read(field, "a text of 1 to 200 characters", |value| {
             let text = value.as_str()?;
-            let fits = (1..=200).contains(&text.chars().count())
-                && !text.chars().any(char::is_control);
+            let fits =
+                (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
             fits.then(|| text.to_owned())
         })
     }
@@ -244,12 +251,20 @@ impl<'a> Fields<'a> {
             .unwrap_or(false)
     }
 
-    fn name<T>(&mut self, field: &'static str, new: fn(String) -> Result<T, InvalidName>) -> Option<T> {
+    fn name<T>(
+        &mut self,
+        field: &'static str,
+        new: fn(String) -> Result<T, InvalidName>,
+    ) -> Option<T> {
         let want = "a name of 1 to 64 of the characters A-Z a-z 0-9 _ -";
         self.read(field, want, |value| new(value.as_str()?.to_owned()).ok())
     }
 
-    fn integer(&mut self, field: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    fn integer(
+        &mut self,
+        field: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
         let want = format!("a whole number from {} to {}", range.start(), range.end());
         self.read(field, want, |value| {
             value.as_u64().filter(|n| range.contains(n))
@@ -264,7 +279,11 @@ impl<'a> Fields<'a> {
     }
 
     /// A span as text (`"30s"`) or as seconds.
-    fn span(&mut self, field: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<Millis> {
+    fn span(
+        &mut self,
+        field: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<Millis> {
         let want = format!(
             "a span such as \"30s\" or seconds, from {} to {}",
             Millis(*range.start()),
@@ -306,7 +325,10 @@ impl<'a> Fields<'a> {
         };
         if !count.contains(&items.len()) {
             let (least, most, has) = (count.start(), count.end(), items.len());
-            self.error(field, format!("has {has} entries: it takes {least} to {most}"));
+            self.error(
+                field,
+                format!("has {has} entries: it takes {least} to {most}"),
+            );
             return Vec::new();
         }
         let place = self.place(field);
@@ -346,7 +368,10 @@ mod tests {
         assert_eq!(job.class.as_str(), "cpu");
         assert_eq!((job.max_attempts, job.priority), (3, 50));
         let stored = serde_json::to_value(&pipeline).unwrap();
-        assert_eq!(serde_json::from_value::<Pipeline>(stored).unwrap(), pipeline);
+        assert_eq!(
+            serde_json::from_value::<Pipeline>(stored).unwrap(),
+            pipeline
+        );
     }
 
     #[test]
@@ -372,7 +397,10 @@ mod tests {
             "#,
         )
         .unwrap_err();
-        let places: Vec<&str> = errors.iter().map(|e| e.split(": ").next().unwrap()).collect();
+        let places: Vec<&str> = errors
+            .iter()
+            .map(|e| e.split(": ").next().unwrap())
+            .collect();
         assert_eq!(
             places,
             [
@@ -395,10 +423,8 @@ mod tests {
 
     #[test]
     fn two_jobs_of_a_tier_cannot_share_a_name() {
-        let errors = read(
-            "[[tiers]]\njobs = [{ handler = 'exec' }, { handler = 'exec' }]\n",
-        )
-        .unwrap_err();
+        let errors =
+            read("[[tiers]]\njobs = [{ handler = 'exec' }, { handler = 'exec' }]\n").unwrap_err();
         assert_eq!(errors.len(), 1);
         assert!(errors[0].starts_with("tiers[0].jobs[1].name"), "{errors:?}");
     }
