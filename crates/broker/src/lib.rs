@@ -90,6 +90,8 @@ pub struct Delivery {
     pub payload: Bytes,
     /// W3C trace context.
     pub trace: Option<String>,
+    /// The same whenever the same message is delivered, and unlike that of any other.
+    pub id: u128,
     /// How often it has been delivered, from 1.
     pub delivered: u64,
     /// How to answer for it.
