@@ -3,6 +3,9 @@
 //! [`Broker`] is the port. It has two providers: NATS JetStream, which is what runs, and an in-memory one for
 //! deterministic simulation. One contract suite holds both to the same behaviour. No other crate knows async-nats.
 
+mod metrics;
+pub mod nats;
+
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
