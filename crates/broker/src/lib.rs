@@ -3,6 +3,9 @@
 //! [`Broker`] is the port. It has two providers: NATS JetStream, which is what runs, and an in-memory one for
 //! deterministic simulation. One contract suite holds both to the same behaviour. No other crate knows async-nats.
 
+mod metrics;
+pub mod nats;
+
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
@@ -90,6 +93,8 @@ pub struct Delivery {
     pub payload: Bytes,
     /// W3C trace context.
     pub trace: Option<String>,
+    /// The same whenever the same message is delivered, and unlike that of any other.
+    pub id: u128,
     /// How often it has been delivered, from 1.
     pub delivered: u64,
     /// How to answer for it.
