@@ -60,6 +60,11 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
         self.first + u32::try_from(self.page.len()).unwrap_or(u32::MAX)
     }
 
+    /// Whether there are documents that have not been handed over.
+    pub fn has_unsent(&self) -> bool {
+        !self.page.is_empty()
+    }
+
     /// Adds a document. It is handed over with its page.
     ///
     /// # Errors
