@@ -1,1 +1,28 @@
 //! The handlers that ship with Redrive.
+
+pub mod exec;
+mod params;
+
+use std::sync::Arc;
+
+use redrive_domain::{
+    failure::{Failure, FailureKind},
+    ids::{HandlerName, InvalidName},
+};
+
+use crate::handler::Handler;
+
+/// All of them, each under its usual name.
+///
+/// # Errors
+/// Where a usual name is no name, which the tests rule out.
+pub fn builtin() -> Result<Vec<Arc<dyn Handler>>, InvalidName> {
+    Ok(vec![
+        Arc::new(exec::Exec::new(HandlerName::new(exec::Exec::NAME)?)),
+    ])
+}
+
+/// The answer of an attempt that nobody waits for any more.
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::PREEMPTED, "stopped: the attempt was cancelled")
+}
