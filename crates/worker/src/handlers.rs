@@ -1,6 +1,7 @@
 //! The handlers that ship with Redrive.
 
 pub mod exec;
+pub mod fetch;
 mod params;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::handler::Handler;
 pub fn builtin() -> Result<Vec<Arc<dyn Handler>>, InvalidName> {
     Ok(vec![
         Arc::new(exec::Exec::new(HandlerName::new(exec::Exec::NAME)?)),
+        Arc::new(fetch::Fetch::new(HandlerName::new(fetch::Fetch::NAME)?)),
     ])
 }
 

@@ -1,6 +1,8 @@
 //! What the tests of the handlers share.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod server;
+
 use std::{sync::Arc, time::Duration};
 
 use redrive_domain::{
