@@ -28,3 +28,18 @@ pub fn builtin() -> Result<Vec<Arc<dyn Handler>>, InvalidName> {
 fn cancelled() -> Failure {
     Failure::new(FailureKind::PREEMPTED, "stopped: the attempt was cancelled")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_usual_name() {
+        let names: Vec<String> = builtin()
+            .unwrap()
+            .iter()
+            .map(|handler| handler.name().to_string())
+            .collect();
+        assert_eq!(names, ["exec", "fetch"]);
+    }
+}

@@ -496,7 +496,9 @@ async fn an_output_may_be_as_large_as_allowed_and_no_larger() {
         process(&unit("doc"), &ctx).await
     };
     assert_eq!(body(of("head -c 1000 /dev/zero").await).len(), 1_000);
-    for more in ["head -c 1001 /dev/zero", "cat /dev/zero"] {
+    // The last of these would stay, and nothing it writes later could break its pipe.
+    let stays = "sh -c 'head -c 1001 /dev/zero; exec sleep 600'";
+    for more in ["head -c 1001 /dev/zero", "cat /dev/zero", stays] {
         let failure = of(more).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::OUTPUT_TOO_LARGE, "{more}");
         assert!(failure.message.contains("1000 bytes"), "{failure:?}");
