@@ -1,6 +1,6 @@
 //! Work in this terminal: `run`, `resume`, and a retry of what ran here; and work for others: `submit`.
 
-use std::{collections::BTreeSet, num::NonZeroU32, path::Path, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU32, path::Path};
 
 use redrive_client::Upload;
 use redrive_domain::{
@@ -10,7 +10,7 @@ use redrive_domain::{
     query::{BatchRef, BatchView},
     time::Millis,
 };
-use redrive_worker::{handler::Handler, handlers};
+use redrive_worker::handlers;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -163,12 +163,12 @@ impl Here {
         }
         let stop = CancellationToken::new();
         let (broker, token) = (app.client.broker().clone(), stop.clone());
+        let handlers = handlers::builtin()?;
         let worker = tokio::spawn(async move {
-            if let Err(error) = redrive_worker::run(broker, config, shipped()?, token).await {
+            if let Err(error) = redrive_worker::run(broker, config, handlers, token).await {
                 tracing::error!(%error, "the worker ended");
             }
-            Some(())
-        }.map_none());
+        });
         Ok(Self { stop, worker })
     }
 
@@ -178,11 +178,6 @@ impl Here {
             tracing::warn!(%error, "the worker broke");
         }
     }
-}
-
-/// The handlers that ship.
-pub(crate) fn shipped() -> Vec<Arc<dyn Handler>> {
-    vec![]
 }
 
 pub(crate) fn read_pipeline(file: &Path) -> anyhow::Result<Value> {
@@ -217,8 +212,8 @@ fn command_pipeline(args: &RunArgs, command: &str, class: &ResourceClass) -> any
     let mut params = json!({ "command": command, "cwd": cwd.to_string_lossy() });
     if args.shell {
         params["shell"] = true.into();
-    } else if shell_words_of(command).is_none() {
-        return Err(usage("--exec: the quotes in the command do not match"));
+    } else if shell_words::split(command).map_or(true, |words| words.is_empty()) {
+        return Err(usage("--exec: there is no command, or its quotes do not match"));
     }
     Ok(json!({
         "name": output::brief(command, 60),
