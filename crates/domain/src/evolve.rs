@@ -434,3 +434,6 @@ fn all_of(groups: &[FailedUnits]) -> UnitSet {
 
 /// The states of several batches, by their keys: for those who fold more than one.
 pub type Batches = BTreeMap<crate::ids::BatchKey, BatchState>;
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@ mod attempts;
 mod cancel;
 mod commands;
 mod documents;
-#[cfg(any())]
 mod driver;
 mod flow;
 mod outcomes;
