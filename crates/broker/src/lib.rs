@@ -3,8 +3,17 @@
 //! [`Broker`] is the port. It has two providers: NATS JetStream, which is what runs, and an in-memory one for
 //! deterministic simulation. One contract suite holds both to the same behaviour. No other crate knows async-nats.
 
+#[cfg(any(test, feature = "contract"))]
+#[doc(hidden)]
+pub mod contract;
+pub mod memory;
 mod metrics;
 pub mod nats;
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+pub use pattern::matches;
 
 use std::{future::Future, time::Duration};
 

@@ -47,6 +47,8 @@ struct Inner {
     context: jetstream::Context,
     /// How long to wait for the broker's answer to one operation.
     wait: Duration,
+    /// Whose turn it is to append.
+    appending: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
@@ -74,11 +76,17 @@ impl Inner {
         let message = match guard.race(&subject, asked).await? {
             Ok(message) => message,
             Err(error) => {
-                return Err(match error::request(&subject, self.wait, &error) {
+                let error = error::request(&subject, self.wait, &error);
+                return Err(match error {
                     BrokerError::NoResponders(_) => BrokerError::Missing(stream.clone()),
                     BrokerError::Timeout(_) if !self.is_connected() => {
                         BrokerError::Unreachable(self.connection.url.clone())
                     }
+                    // 2.9 does not say that there is no such stream.
+                    BrokerError::Timeout(_) => match self.stream_last_seq(stream).await {
+                        Err(missing @ BrokerError::Missing(_)) => missing,
+                        _ => error,
+                    },
                     error => error,
                 });
             }
@@ -138,6 +146,7 @@ impl NatsBroker {
             inner: Arc::new(Inner {
                 names: setup::Names::of(options.shard),
                 wait: options.answer_timeout,
+                appending: tokio::sync::Mutex::default(),
                 context,
                 connection,
                 options,

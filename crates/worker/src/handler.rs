@@ -1,12 +1,21 @@
 //! What a worker runs.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use redrive_domain::{
     document::{Document, Output},
     failure::Failure,
     ids::{BatchId, Bucket, HandlerName, JobName, Namespace},
     pipeline::TierNum,
+    time::Timestamp,
     units::Ordinal,
 };
 use serde_json::Value;
@@ -33,7 +42,7 @@ impl Unit {
     }
 }
 
-/// The circumstances of one attempt.
+/// The circumstances of one attempt. A copy costs next to nothing.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The tenant.
@@ -59,6 +68,35 @@ pub struct Context {
     /// Set when the attempt is no longer wanted: cancelled, timed out, or given to somebody else. The runner drops the
     /// handler's future shortly after; what the handler started elsewhere (processes, threads) it has to stop itself.
     pub cancelled: CancellationToken,
+    /// When a handler last said that the work is alive: see [`Context::heartbeat`].
+    pub alive: Alive,
+}
+
+impl Context {
+    /// Says that a long attempt is still getting somewhere.
+    pub fn heartbeat(&self) {
+        self.alive.mark();
+    }
+}
+
+/// When something last said that it is alive. Copies share one mark.
+#[derive(Debug, Clone, Default)]
+pub struct Alive(Arc<AtomicI64>);
+
+impl Alive {
+    /// It is alive now.
+    pub fn mark(&self) {
+        self.0.store(crate::now().0, Ordering::Relaxed);
+    }
+
+    /// When it last said so, by the wall clock; `None` where it never did.
+    #[must_use]
+    pub fn last(&self) -> Option<Timestamp> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(Timestamp(ms)),
+        }
+    }
 }
 
 /// What an attempt came to, where it did not fail.
@@ -79,6 +117,34 @@ pub trait Handler: Send + Sync + 'static {
     /// The name under which pipelines ask for it.
     fn name(&self) -> HandlerName;
 
-    /// Does it, once. A panic is caught and counts as a failure of kind `crashed`.
+    /// Does it, once. The future must not block: what computes for long belongs on a thread of its own. A panic is caught and counts as a failure of kind `crashed`.
     fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a>;
+}
+
+/// A handler made of a closure.
+pub fn handler_fn<F, Fut>(name: HandlerName, f: F) -> Arc<dyn Handler>
+where
+    F: Fn(Unit, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Done, Failure>> + Send + 'static,
+{
+    Arc::new(HandlerFn { name, f })
+}
+
+struct HandlerFn<F> {
+    name: HandlerName,
+    f: F,
+}
+
+impl<F, Fut> Handler for HandlerFn<F>
+where
+    F: Fn(Unit, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Done, Failure>> + Send + 'static,
+{
+    fn name(&self) -> HandlerName {
+        self.name.clone()
+    }
+
+    fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a> {
+        Box::pin((self.f)(unit.clone(), ctx.clone()))
+    }
 }

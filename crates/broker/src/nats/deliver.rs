@@ -117,6 +117,7 @@ impl Inner {
                     return Ok(Inbox {
                         nats: self.clone(),
                         pull,
+                        gone: false,
                     });
                 }
                 Err(error) => match error::api(stream, &error) {
@@ -163,6 +164,8 @@ impl Inner {
 pub(super) struct Inbox {
     nats: Arc<Inner>,
     pull: Pull,
+    /// Whether somebody else is the reader by now, or the inbox is lost: it never comes back.
+    gone: bool,
 }
 
 impl Deliveries for Inbox {
@@ -188,6 +191,12 @@ impl Inbox {
             max_bytes: AHEAD_BYTES.max(self.nats.connection.client.max_payload() * 2),
         };
         while taken.len() < max {
+            if self.gone {
+                return Err(BrokerError::Missing(format!(
+                    "{}/{}",
+                    self.nats.names.inbox, self.pull.consumer
+                )));
+            }
             if self.pull.outstanding <= AHEAD / 2 {
                 self.pull.ask(&self.nats, &ask).await?;
             }
@@ -200,17 +209,13 @@ impl Inbox {
                 Pulled::Message(message, place) => {
                     taken.push(delivery(&self.nats.connection.client, message, place));
                 }
-                Pulled::Gone => return Err(self.gone()),
+                Pulled::Gone => self.gone = true,
                 Pulled::Doubtful(_) => self.check().await?,
                 Pulled::Late => return Ok(()),
                 Pulled::Idle | Pulled::Ended => {}
             }
         }
         Ok(())
-    }
-
-    fn gone(&self) -> BrokerError {
-        BrokerError::Missing(format!("{}/{}", self.nats.names.inbox, self.pull.consumer))
     }
 
     /// Whether the consumer is still there. While the broker is away that is not known, and no error.

@@ -12,7 +12,7 @@ use crate::BrokerError;
 /// A publish to a stream that was not acknowledged.
 #[derive(Debug)]
 pub(super) enum PublishFailure {
-    /// The stream is not at the sequence that was expected of it.
+    /// The stream does not end with what was expected of it.
     WrongSequence,
     /// Nobody knows whether it is stored.
     Unknown(BrokerError),
@@ -66,10 +66,10 @@ pub(super) fn stream_publish(
 ) -> PublishFailure {
     use context::PublishErrorKind as Kind;
     match error.kind() {
-        Kind::WrongLastSequence => PublishFailure::WrongSequence,
+        Kind::WrongLastSequence | Kind::WrongLastMessageId => PublishFailure::WrongSequence,
         Kind::TimedOut | Kind::BrokenPipe => PublishFailure::Unknown(BrokerError::Timeout(wait)),
         Kind::StreamNotFound => PublishFailure::Refused(BrokerError::Missing(stream.to_owned())),
-        Kind::WrongLastMessageId | Kind::MaxAckPending | Kind::MaxPayloadExceeded => {
+        Kind::MaxAckPending | Kind::MaxPayloadExceeded => {
             PublishFailure::Refused(BrokerError::Other(with_source(error)))
         }
         Kind::Other => match answer(error) {

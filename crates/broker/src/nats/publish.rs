@@ -32,11 +32,30 @@ const SUBMIT_WAIT: Duration = Duration::from_secs(4);
 pub(super) const TRACE: &str = "traceparent";
 
 /// What is told to the stream beside a message.
-enum Condition<'a> {
+#[derive(Default)]
+struct Condition<'a> {
     /// The stream's last sequence must be this; the acknowledgement then says the next.
-    After(u64),
+    after: Option<u64>,
+    /// The stream's last message must be the one with this id.
+    previous: Option<&'a str>,
     /// The message is stored once.
-    Id(&'a str),
+    id: Option<&'a str>,
+}
+
+impl Condition<'_> {
+    fn headers(&self, message: &Message) -> HeaderMap {
+        let mut headers = headers(message.trace.as_deref());
+        if let Some(seq) = self.after {
+            headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, seq.to_string());
+        }
+        if let Some(id) = self.previous {
+            headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, id);
+        }
+        if let Some(id) = self.id {
+            headers.insert(header::NATS_MESSAGE_ID, id);
+        }
+        headers
+    }
 }
 
 pub(super) fn headers(trace: Option<&str>) -> HeaderMap {
@@ -71,44 +90,44 @@ impl Inner {
         Ok(())
     }
 
-    fn prepare(&self, message: &Message, condition: &Condition<'_>) -> PublishMessage {
-        let mut headers = headers(message.trace.as_deref());
-        match condition {
-            Condition::After(seq) => {
-                headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, seq.to_string());
-            }
-            Condition::Id(id) => headers.insert(header::NATS_MESSAGE_ID, *id),
-        }
-        PublishMessage::build()
-            .payload(message.payload.clone())
-            .headers(headers)
-    }
-
     fn check_sizes(&self, messages: &[Message], condition: &Condition<'_>) -> Result<()> {
-        for message in messages {
-            let mut headers = headers(message.trace.as_deref());
-            match condition {
-                // The longest number there is: what fits must not depend on where the log is.
-                Condition::After(_) => {
-                    headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, u64::MAX.to_string())
-                }
-                Condition::Id(id) => headers.insert(header::NATS_MESSAGE_ID, *id),
-            }
-            self.check_size(message.payload.len(), &headers)?;
-        }
-        Ok(())
+        messages.iter().try_for_each(|message| {
+            self.check_size(message.payload.len(), &condition.headers(message))
+        })
     }
 
+    /// Appends. Several at a time wait for each other.
+    ///
+    /// The expected sequence alone does not protect a pipeline: when a message is refused because somebody else was
+    /// faster, that one's message makes the log as long as the next in the pipeline expects, which is then taken.
+    /// So each message names the one before it as well.
     pub(super) async fn append(&self, messages: &[Message], after: u64) -> Result<u64> {
+        let _turn = self.appending.lock().await;
         let started = std::time::Instant::now();
-        self.check_sizes(messages, &Condition::After(after))?;
+        let ids = match messages.len() {
+            0 | 1 => Vec::new(),
+            count => self.fresh_ids(count),
+        };
+        let id = |at: usize| ids.get(at).map(String::as_str);
+        // The longest there are: what fits must not depend on where the log is.
+        self.check_sizes(
+            messages,
+            &Condition {
+                after: Some(u64::MAX),
+                previous: ids.last().map(String::as_str),
+                id: ids.last().map(String::as_str),
+            },
+        )?;
         let mut done = 0;
         let mut tries = 0;
         while let Some(rest) = messages.get(done..).filter(|rest| !rest.is_empty()) {
             let expected = after + done as u64;
             let (stored, failure) = self
-                .pipeline(&self.names.events, rest, |at| {
-                    Condition::After(expected + at as u64)
+                .pipeline(&self.names.events, rest, |at| Condition {
+                    after: Some(expected + at as u64),
+                    // What is before the first is known by its sequence, and nothing of this is in flight then.
+                    previous: at.checked_sub(1).and_then(|before| id(done + before)),
+                    id: id(done + at),
                 })
                 .await;
             done += stored;
@@ -183,7 +202,9 @@ impl Inner {
                     && (flying.is_empty() || bytes + message.payload.len() <= BYTES_IN_FLIGHT)
             });
             if let Some(message) = sendable {
-                let publish = self.prepare(message, &condition(next));
+                let publish = PublishMessage::build()
+                    .payload(message.payload.clone())
+                    .headers(condition(next).headers(message));
                 let sent = self.context.send_publish(message.subject.clone(), publish);
                 match sent.await {
                     Ok(ack) => {
@@ -226,23 +247,28 @@ impl Inner {
             .await
             .map_err(PublishFailure::Refused)?
             .map_err(|error| error::stream_publish(stream, self.wait, &error))?;
-        match condition {
-            Condition::After(seq) if ack.sequence != seq + 1 => Err(PublishFailure::WrongSequence),
+        match condition.after {
+            Some(seq) if ack.sequence != seq + 1 => Err(PublishFailure::WrongSequence),
             _ => Ok(()),
         }
     }
 
     pub(super) async fn offer(&self, chunks: &[Message]) -> Result<()> {
-        let base = self.fresh_id();
-        let ids: Vec<String> = (0..chunks.len()).map(|at| format!("{base}.{at}")).collect();
-        let longest = ids.last().map_or("", String::as_str);
-        self.check_sizes(chunks, &Condition::Id(longest))?;
+        let ids = self.fresh_ids(chunks.len());
+        self.check_sizes(
+            chunks,
+            &Condition {
+                id: ids.last().map(String::as_str),
+                ..Condition::default()
+            },
+        )?;
         let mut done = 0;
         let mut tries = 0;
         while let Some(rest) = chunks.get(done..).filter(|rest| !rest.is_empty()) {
             let (stored, failure) = self
-                .pipeline(&self.names.work, rest, |at| {
-                    Condition::Id(ids.get(done + at).map_or("", String::as_str))
+                .pipeline(&self.names.work, rest, |at| Condition {
+                    id: ids.get(done + at).map(String::as_str),
+                    ..Condition::default()
                 })
                 .await;
             done += stored;
@@ -260,13 +286,17 @@ impl Inner {
     pub(super) async fn submit(&self, message: &Message, id: Option<String>) -> Result<()> {
         // A message of its own still needs an id, or a repeated try would store it twice.
         let id = id.unwrap_or_else(|| self.fresh_id());
-        self.check_sizes(std::slice::from_ref(message), &Condition::Id(&id))?;
+        let condition = Condition {
+            id: Some(&id),
+            ..Condition::default()
+        };
+        self.check_sizes(std::slice::from_ref(message), &condition)?;
         let end = Instant::now() + SUBMIT_BOUND;
         let mut tries = 0;
         loop {
             tries += 1;
             let wait = SUBMIT_WAIT.min(end.saturating_duration_since(Instant::now()));
-            let failure = match time::timeout(wait, self.submit_once(message, &id)).await {
+            let failure = match time::timeout(wait, self.submit_once(message, &condition)).await {
                 Ok(Ok(())) => {
                     metrics::submitted();
                     return Ok(());
@@ -289,18 +319,29 @@ impl Inner {
         }
     }
 
-    async fn submit_once(&self, message: &Message, id: &str) -> Result<(), PublishFailure> {
+    async fn submit_once(
+        &self,
+        message: &Message,
+        condition: &Condition<'_>,
+    ) -> Result<(), PublishFailure> {
         let stream = &self.names.inbox;
         let mut guard = self.connection.denials.guard();
-        let condition = Condition::Id(id);
-        let publish = self.prepare(message, &condition);
+        let publish = PublishMessage::build()
+            .payload(message.payload.clone())
+            .headers(condition.headers(message));
         let ack = self
             .context
             .send_publish(message.subject.clone(), publish)
             .await
             .map_err(|error| error::stream_publish(stream, self.wait, &error))?;
-        self.acknowledged(stream, &mut guard, &message.subject, ack, &condition)
+        self.acknowledged(stream, &mut guard, &message.subject, ack, condition)
             .await
+    }
+
+    /// Ids that nobody else has, of which the last is the longest.
+    fn fresh_ids(&self, count: usize) -> Vec<String> {
+        let base = self.fresh_id();
+        (0..count).map(|at| format!("{base}.{at}")).collect()
     }
 
     /// An id that nobody else has.

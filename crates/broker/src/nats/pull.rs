@@ -261,6 +261,7 @@ mod tests {
             delivered: 3,
             stream_seq: 100,
             consumer_seq: 7,
+            stored_at: 1_790_230_470_084_404_000,
             pending: 42,
         };
         for reply in [

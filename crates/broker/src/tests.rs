@@ -1,0 +1,5 @@
+//! The contract suite on both providers.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests")]
+
+mod memory;
+mod nats;

@@ -1,0 +1,147 @@
+//! The chunks that a worker holds: for its heartbeats, and for those who want one stopped.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use redrive_domain::{
+    ids::{BatchKey, ChunkId},
+    units::UnitSet,
+    work::{Chunk, InFlight, Signal},
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::handler::Alive;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All chunks that the worker holds.
+#[derive(Default)]
+pub(crate) struct Flights {
+    next: AtomicU64,
+    held: Mutex<BTreeMap<u64, Arc<Held>>>,
+    /// Told when a chunk was taken.
+    pub(crate) taken: Notify,
+}
+
+struct Held {
+    about: InFlight,
+    key: BatchKey,
+    left: Mutex<UnitSet>,
+    stop: CancellationToken,
+    alive: Alive,
+}
+
+/// A chunk while it is held; dropping it ends that.
+pub(crate) struct Flight {
+    flights: Arc<Flights>,
+    held: Arc<Held>,
+    /// A number that no other execution by this worker has.
+    pub(crate) number: u64,
+}
+
+impl Flights {
+    /// Notes that a chunk is held from now on.
+    pub(crate) fn begin(self: &Arc<Self>, chunk: &Chunk) -> Flight {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let held = Arc::new(Held {
+            about: InFlight {
+                chunk: chunk.id,
+                namespace: chunk.namespace.clone(),
+                batch: chunk.batch,
+                tier: chunk.tier,
+                job: chunk.job.clone(),
+                attempt: chunk.attempt,
+                units: UnitSet::new(),
+            },
+            key: chunk.key(),
+            left: Mutex::new(chunk.units.clone()),
+            stop: CancellationToken::new(),
+            alive: Alive::default(),
+        });
+        lock(&self.held).insert(number, held.clone());
+        self.taken.notify_one();
+        Flight {
+            flights: self.clone(),
+            held,
+            number,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.held).is_empty()
+    }
+
+    /// Stops what a signal is about; how many chunks that were.
+    pub(crate) fn stop(&self, signal: &Signal) -> usize {
+        let concerned = |held: &&Arc<Held>| match signal {
+            Signal::StopBatch(key) => held.key == *key,
+            Signal::StopChunk(chunk) => held.about.chunk == *chunk,
+        };
+        let stopped: Vec<_> = lock(&self.held)
+            .values()
+            .filter(concerned)
+            .cloned()
+            .collect();
+        stopped.iter().for_each(|held| held.stop.cancel());
+        stopped.len()
+    }
+
+    /// What is held, as heartbeats say it.
+    pub(crate) fn list(&self) -> Vec<InFlight> {
+        let held: Vec<_> = lock(&self.held).values().cloned().collect();
+        held.iter()
+            .map(|held| InFlight {
+                units: lock(&held.left).clone(),
+                ..held.about.clone()
+            })
+            .collect()
+    }
+
+    /// Logs what handlers said of themselves.
+    pub(crate) fn log_alive(&self) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        for held in lock(&self.held).values() {
+            if let Some(at) = held.alive.last() {
+                let ago = crate::now().since(at);
+                tracing::debug!(chunk = %held.about.chunk, batch = %held.key, %ago, "the handler last said that it is alive");
+            }
+        }
+    }
+}
+
+impl Flight {
+    pub(crate) fn chunk(&self) -> ChunkId {
+        self.held.about.chunk
+    }
+
+    /// Cancelled when the chunk is no longer wanted.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.held.stop
+    }
+
+    /// The mark that its handlers set.
+    pub(crate) fn alive(&self) -> &Alive {
+        &self.held.alive
+    }
+
+    /// Notes that these units were reported durably.
+    pub(crate) fn reported(&self, units: &UnitSet) {
+        lock(&self.held.left).remove(units);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        lock(&self.flights.held).remove(&self.number);
+    }
+}

@@ -1,0 +1,338 @@
+//! Reading what units need: documents and the outputs of the tier before, from where they stand in the log.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
+use redrive_broker::Broker;
+use redrive_domain::{
+    document::{Document, Output},
+    event::{Envelope, Event},
+    failure::{Failure, FailureKind},
+    ids::{BatchKey, JobName},
+    units::{Ordinal, UnitSet},
+    work::Chunk,
+};
+
+use crate::{handler::Unit, metrics};
+
+/// Units that are made ready together.
+const SLICE: usize = 256;
+/// Slices that are made ready ahead of need.
+const SLICES_AHEAD: usize = 2;
+/// Events that are read at once.
+const READS: usize = 8;
+/// How often an event is asked for where the broker answers with an error.
+const TRIES: u32 = 3;
+/// The wait before it is asked for again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What an event of the log holds for units.
+struct Page {
+    key: BatchKey,
+    weight: u64,
+    content: Content,
+}
+
+enum Content {
+    Documents {
+        first: Ordinal,
+        documents: Vec<Arc<Document>>,
+    },
+    Outputs {
+        job: JobName,
+        /// All units that succeeded, with an output or without one.
+        units: UnitSet,
+        /// In ascending order.
+        outputs: Vec<(Ordinal, Arc<Output>)>,
+    },
+}
+
+impl Page {
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        let envelope = Envelope::decode(bytes).map_err(|e| e.to_string())?;
+        let key = envelope.key();
+        let (content, size, items) = match envelope.event {
+            Event::DocumentsAdded {
+                first, documents, ..
+            } => {
+                let list = documents.open().map_err(|e| e.to_string())?;
+                let count = list.len();
+                let content = Content::Documents {
+                    first,
+                    documents: list.into_iter().map(Arc::new).collect::<Vec<_>>(),
+                };
+                (content, documents.size(), count)
+            }
+            Event::DocumentsCompleted {
+                attempt,
+                mut units,
+                skipped,
+                outputs,
+            } => {
+                let mut list = match &outputs {
+                    Some(outputs) => outputs.open().map_err(|e| e.to_string())?,
+                    None => Vec::new(),
+                };
+                units.add(&skipped);
+                list.sort_by_key(|(unit, _)| *unit);
+                let items = list.len();
+                let content = Content::Outputs {
+                    job: attempt.job,
+                    units,
+                    outputs: list.into_iter().map(|(u, o)| (u, Arc::new(o))).collect(),
+                };
+                (content, outputs.map_or(0, |o| o.size()), items)
+            }
+            other => return Err(format!("it is of type {}", other.name())),
+        };
+        // About: the texts, and what holds each of them.
+        let weight = (size + items * 128 + 256) as u64;
+        Ok(Self {
+            key,
+            weight,
+            content,
+        })
+    }
+
+    fn document(&self, key: &BatchKey, unit: Ordinal) -> Option<Arc<Document>> {
+        match &self.content {
+            Content::Documents { first, documents } if self.key == *key => {
+                let index = usize::try_from(unit.checked_sub(*first)?).ok()?;
+                documents.get(index).cloned()
+            }
+            _ => None,
+        }
+    }
+
+    /// `None`: the event says nothing of this unit. `Some(None)`: it succeeded without an output.
+    fn output(&self, key: &BatchKey, of: &JobName, unit: Ordinal) -> Option<Option<Arc<Output>>> {
+        match &self.content {
+            Content::Outputs {
+                job,
+                units,
+                outputs,
+            } if self.key == *key && job == of => match outputs.binary_search_by_key(&unit, |o| o.0) {
+                Ok(at) => Some(outputs.get(at).map(|(_, output)| output.clone())),
+                Err(_) => units.contains(unit).then_some(None),
+            },
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Weigh;
+
+impl Weighter<u64, Arc<Page>> for Weigh {
+    fn weight(&self, _: &u64, page: &Arc<Page>) -> u64 {
+        page.weight
+    }
+}
+
+/// Reads the log, and keeps what it read for a while: neighbouring chunks need the same events.
+pub(crate) struct Reader<B> {
+    broker: B,
+    cache: Cache<u64, Arc<Page>, Weigh>,
+}
+
+type Pages = BTreeMap<u64, Result<Arc<Page>, String>>;
+
+impl<B: Broker> Reader<B> {
+    pub(crate) fn new(broker: B, bytes: u64) -> Self {
+        let items = usize::try_from(bytes / (64 * 1024)).unwrap_or(1 << 20);
+        let options = OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(items.max(16))
+            .weight_capacity(bytes)
+            .build();
+        let cache = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                Weigh,
+                Default::default(),
+                Default::default(),
+            ),
+            Err(_) => Cache::with_weighter(items.max(16), bytes, Weigh),
+        };
+        Self { broker, cache }
+    }
+
+    /// What stands at a sequence. Those who want the same one at the same time share one read of it.
+    async fn page(&self, seq: u64) -> Result<Arc<Page>, String> {
+        if let Some(page) = self.cache.get(&seq) {
+            return Ok(page);
+        }
+        self.cache.get_or_insert_async(&seq, self.fetch(seq)).await
+    }
+
+    async fn fetch(&self, seq: u64) -> Result<Arc<Page>, String> {
+        let mut tries = 1;
+        let entry = loop {
+            metrics::read();
+            match self.broker.get(seq).await {
+                Ok(Some(entry)) => break entry,
+                Ok(None) => return Err(format!("the log has nothing at {seq}")),
+                Err(error) if tries == TRIES => {
+                    return Err(format!("the log at {seq} cannot be read: {error}"));
+                }
+                Err(error) => {
+                    metrics::broker_error("get");
+                    tracing::warn!(seq, %error, "cannot read the log; trying again");
+                    tokio::time::sleep(PAUSE * tries).await;
+                    tries += 1;
+                }
+            }
+        };
+        Page::read(&entry.payload)
+            .map(Arc::new)
+            .map_err(|why| format!("the log at {seq} does not hold what the chunk says: {why}"))
+    }
+
+    async fn pages(&self, seqs: Vec<u64>) -> Pages {
+        stream::iter(seqs)
+            .map(|seq| async move { (seq, self.page(seq).await) })
+            .buffer_unordered(READS)
+            .collect()
+            .await
+    }
+}
+
+/// A unit that is ready, or that cannot be.
+pub(crate) type Ready = Result<Unit, (Ordinal, Failure)>;
+
+/// Where everything stands that the units of a chunk need.
+pub(crate) struct Plan {
+    key: BatchKey,
+    units: Vec<Ordinal>,
+    /// The sequence of each unit's document; 0 where the chunk does not say.
+    documents: Vec<u64>,
+    /// The sequence of each unit's input, for each job; 0 where there is none.
+    inputs: Vec<(JobName, Vec<u64>)>,
+}
+
+impl Plan {
+    pub(crate) fn new(chunk: &Chunk) -> Self {
+        let units: Vec<Ordinal> = chunk.units.iter().collect();
+        let mut documents = vec![0; units.len()];
+        for source in &chunk.documents {
+            let here = source.units.and(&chunk.units);
+            place(&mut documents, &units, &here, source.seq);
+        }
+        let mut inputs: Vec<(JobName, Vec<u64>)> = Vec::new();
+        for input in &chunk.inputs {
+            let at = match inputs.iter().position(|(job, _)| *job == input.job) {
+                Some(at) => at,
+                None => {
+                    inputs.push((input.job.clone(), vec![0; units.len()]));
+                    inputs.len() - 1
+                }
+            };
+            let here = input.units.and(&chunk.units);
+            if let Some((_, seqs)) = inputs.get_mut(at) {
+                place(seqs, &units, &here, input.seq);
+            }
+        }
+        Self {
+            key: chunk.key(),
+            units,
+            documents,
+            inputs,
+        }
+    }
+
+    /// The units from an index on.
+    pub(crate) fn rest(&self, from: usize) -> UnitSet {
+        self.units.iter().skip(from).copied().collect()
+    }
+
+    /// All units in ascending order, ready to run.
+    pub(crate) fn ready<B: Broker>(
+        self: &Arc<Self>,
+        reader: &Arc<Reader<B>>,
+    ) -> BoxStream<'static, Vec<Ready>> {
+        let (plan, reader) = (self.clone(), reader.clone());
+        let count = self.units.len();
+        stream::iter((0..count).step_by(SLICE))
+            .map(move |from| {
+                let (plan, reader) = (plan.clone(), reader.clone());
+                async move {
+                    let slice = from..(from + SLICE).min(count);
+                    let pages = reader.pages(plan.seqs(slice.clone())).await;
+                    slice.filter_map(|at| plan.unit(at, &pages)).collect()
+                }
+            })
+            .buffered(SLICES_AHEAD)
+            .boxed()
+    }
+
+    fn seqs(&self, slice: Range<usize>) -> Vec<u64> {
+        let lists = self.inputs.iter().map(|(_, seqs)| seqs);
+        let mut all: Vec<u64> = std::iter::once(&self.documents)
+            .chain(lists)
+            .filter_map(|seqs| seqs.get(slice.clone()))
+            .flatten()
+            .copied()
+            .filter(|seq| *seq != 0)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn unit(&self, at: usize, pages: &Pages) -> Option<Ready> {
+        let ordinal = *self.units.get(at)?;
+        Some(self.make(at, ordinal, pages).map_err(|why| {
+            let failure = Failure::new(FailureKind::UNAVAILABLE, why);
+            (ordinal, failure)
+        }))
+    }
+
+    fn make(&self, at: usize, ordinal: Ordinal, pages: &Pages) -> Result<Unit, String> {
+        let page = |seq: u64| match pages.get(&seq) {
+            Some(Ok(page)) => Ok(page),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("the chunk does not say where the document stands".to_owned()),
+        };
+        let seq = self.documents.get(at).copied().unwrap_or(0);
+        let document = page(seq)?
+            .document(&self.key, ordinal)
+            .ok_or_else(|| format!("the log at {seq} does not hold the document"))?;
+        let mut inputs = BTreeMap::new();
+        for (job, seqs) in &self.inputs {
+            let seq = seqs.get(at).copied().unwrap_or(0);
+            if seq == 0 {
+                continue;
+            }
+            let output = page(seq)?
+                .output(&self.key, job, ordinal)
+                .ok_or_else(|| format!("the log at {seq} does not hold the output of job {job}"))?;
+            if let Some(output) = output {
+                inputs.insert(job.clone(), output);
+            }
+        }
+        Ok(Unit {
+            ordinal,
+            document,
+            inputs,
+        })
+    }
+}
+
+/// Notes the sequence for those of the units that are `here`, which is in ascending order as they are.
+fn place(seqs: &mut [u64], units: &[Ordinal], here: &UnitSet, seq: u64) {
+    let Some(first) = here.first() else { return };
+    let mut at = units.partition_point(|unit| *unit < first);
+    for unit in here.iter() {
+        while units.get(at).is_some_and(|other| *other < unit) {
+            at += 1;
+        }
+        if let Some(slot) = seqs.get_mut(at) {
+            *slot = seq;
+        }
+        at += 1;
+    }
+}

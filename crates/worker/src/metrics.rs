@@ -1,0 +1,89 @@
+//! The names of the worker's metrics, in one place. Labels never hold ids of batches, chunks or documents.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+use redrive_domain::ids::HandlerName;
+
+/// Units, by handler and by what became of them (`completed`, `skipped`, `failed`, `returned`, `stopped`).
+const UNITS: &str = "redrive_worker_units_total";
+/// Time in the handler per unit. Units that are done at once are noted with the mean of their chunk.
+const UNIT_SECONDS: &str = "redrive_worker_unit_seconds";
+/// Chunks, by handler and by what became of them (`done`, `stopped`, `kept`, `poison`).
+const CHUNKS: &str = "redrive_worker_chunks_total";
+/// Chunks held now.
+const IN_FLIGHT: &str = "redrive_worker_chunks_in_flight";
+/// Outcomes handed over, by handler.
+const REPORTS: &str = "redrive_worker_reports_total";
+/// Their bytes.
+const REPORT_BYTES: &str = "redrive_worker_report_bytes_total";
+/// Reads of the log for documents and inputs that were not at hand.
+const READS: &str = "redrive_worker_log_reads_total";
+/// Errors of the broker that the worker went on after, by operation.
+const ERRORS: &str = "redrive_worker_broker_errors_total";
+
+/// What is counted for the chunks of one handler.
+#[derive(Clone)]
+pub(crate) struct HandlerMetrics {
+    handler: String,
+    seconds: Histogram,
+    reports: Counter,
+    report_bytes: Counter,
+    in_flight: Gauge,
+}
+
+impl HandlerMetrics {
+    pub(crate) fn new(handler: &HandlerName) -> Self {
+        let handler = handler.as_str().to_owned();
+        Self {
+            seconds: metrics::histogram!(UNIT_SECONDS, "handler" => handler.clone()),
+            reports: metrics::counter!(REPORTS, "handler" => handler.clone()),
+            report_bytes: metrics::counter!(REPORT_BYTES, "handler" => handler.clone()),
+            in_flight: metrics::gauge!(IN_FLIGHT, "handler" => handler.clone()),
+            handler,
+        }
+    }
+
+    pub(crate) fn units(&self, result: &'static str, count: u64) {
+        if count > 0 {
+            metrics::counter!(UNITS, "handler" => self.handler.clone(), "result" => result)
+                .increment(count);
+        }
+    }
+
+    pub(crate) fn chunk(&self, result: &'static str) {
+        metrics::counter!(CHUNKS, "handler" => self.handler.clone(), "result" => result)
+            .increment(1);
+    }
+
+    pub(crate) fn unit_took(&self, time: Duration) {
+        self.seconds.record(time.as_secs_f64());
+    }
+
+    pub(crate) fn units_took(&self, count: u32, together: Duration) {
+        if let Some(mean) = together.checked_div(count) {
+            self.seconds.record_many(mean.as_secs_f64(), count as usize);
+        }
+    }
+
+    pub(crate) fn reported(&self, bytes: usize) {
+        self.reports.increment(1);
+        self.report_bytes.increment(bytes as u64);
+    }
+
+    pub(crate) fn begin(&self) {
+        self.in_flight.increment(1);
+    }
+
+    pub(crate) fn end(&self) {
+        self.in_flight.decrement(1);
+    }
+}
+
+pub(crate) fn read() {
+    metrics::counter!(READS).increment(1);
+}
+
+pub(crate) fn broker_error(operation: &'static str) {
+    metrics::counter!(ERRORS, "operation" => operation).increment(1);
+}
