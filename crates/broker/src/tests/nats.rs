@@ -90,4 +90,5 @@ mod oldest {
     }
 }
 
+mod cluster;
 mod faults;
