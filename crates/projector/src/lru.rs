@@ -64,12 +64,6 @@ impl<K: Clone + Eq + Hash, V: Clone> Lru<K, V> {
             }
         }
     }
-
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
-        self.order.clear();
-        self.weight = 0;
-    }
 }
 
 #[cfg(test)]

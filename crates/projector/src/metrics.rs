@@ -1,5 +1,7 @@
 //! The names of all metrics of this crate. No label holds an id: their number is bounded.
 
+use std::time::Duration;
+
 use redrive_broker::Entry;
 
 /// Gauge: the log sequence up to which the view has read.
@@ -26,4 +28,35 @@ pub(crate) fn print_of(entry: &Entry) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+pub(crate) fn applied(seq: u64) {
+    ::metrics::gauge!(APPLIED_SEQUENCE).set(seq as f64);
+}
+
+pub(crate) fn lag(messages: u64) {
+    ::metrics::gauge!(LAG_MESSAGES).set(messages as f64);
+}
+
+pub(crate) fn events(count: usize) {
+    ::metrics::counter!(EVENTS_TOTAL).increment(count as u64);
+}
+
+pub(crate) fn undecodable() {
+    ::metrics::counter!(UNDECODABLE_TOTAL).increment(1);
+}
+
+pub(crate) fn rebuild() {
+    ::metrics::counter!(REBUILDS_TOTAL).increment(1);
+}
+
+pub(crate) fn checkpoint(took: Duration) {
+    ::metrics::counter!(CHECKPOINTS_TOTAL).increment(1);
+    ::metrics::histogram!(CHECKPOINT_SECONDS).record(took.as_secs_f64());
+}
+
+pub(crate) fn query(name: &'static str, code: u16, took: Duration) {
+    let code = code.to_string();
+    ::metrics::histogram!(QUERY_SECONDS, "query" => name, "code" => code)
+        .record(took.as_secs_f64());
 }

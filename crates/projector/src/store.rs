@@ -202,7 +202,11 @@ fn take_lock(folder: &Path) -> Result<File> {
         path: path.clone(),
         source,
     };
-    let options = File::options().create(true).write(true).truncate(false).open(&path);
+    let options = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path);
     let file = options.map_err(failed)?;
     wait_for(folder, || match file.try_lock() {
         Ok(()) => Ok(Some(())),
@@ -396,7 +400,9 @@ impl Store {
         let range = list_key(namespace, 0)..list_key(namespace, before);
         self.db.range(range).rev().map(|found| {
             let (key, value) = found.map_err(broken)?;
-            let seq = key.last_chunk().ok_or_else(|| broken("a key is too short"))?;
+            let seq = key
+                .last_chunk()
+                .ok_or_else(|| broken("a key is too short"))?;
             Ok((u64::from_be_bytes(*seq), decode(&value)?))
         })
     }
