@@ -52,21 +52,46 @@ impl App {
         })
     }
 
+    /// With a system of one's own.
+    pub(crate) fn of(broker: NatsBroker, settings: &Settings, flags: String) -> Self {
+        Self {
+            client: Client::new(broker, settings.namespace.clone(), identity::actor()),
+            output: settings.output,
+            flags,
+            _share: None,
+        }
+    }
+
     /// How a batch is doing.
-    pub(crate) async fn view(&self, batch: BatchRef, min_seq: Option<u64>) -> anyhow::Result<BatchView> {
+    pub(crate) async fn view(
+        &self,
+        batch: BatchRef,
+        min_seq: Option<u64>,
+    ) -> anyhow::Result<BatchView> {
         Ok(self.client.status(&OfBatch { batch, min_seq }).await?)
     }
 
     /// A command to try next, as it can be pasted.
     pub(crate) fn hint(&self, command: &str) -> String {
         let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
-        let rest = if rest.is_empty() { String::new() } else { format!(" {rest}") };
+        let rest = if rest.is_empty() {
+            String::new()
+        } else {
+            format!(" {rest}")
+        };
         format!("redrive {verb}{rest}{}", self.flags)
     }
 }
 
 /// A word as a shell reads it back.
 pub(crate) fn quoted(word: &str) -> String {
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:@".contains(c));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    let plain = !word.is_empty()
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-+=:@".contains(c));
+    if plain {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }

@@ -17,9 +17,16 @@ use redrive_domain::{
 /// Without a broker (--nats-url), `run` and the commands that look at what it did use a small system of your own in a
 /// data folder: started when needed, stopped when the last command leaves.
 #[derive(Debug, Parser)]
-#[command(name = "redrive", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 2 usage, 3 finished with failed documents, 4 not found, 5 conflict, 6 not \
-    allowed, 7 broker unreachable, 124 timed out waiting, 130 interrupted.")]
+#[command(
+    name = "redrive",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 2 usage, 3 finished with failed documents, 4 not found, 5 conflict, 6 not \
+    allowed, 7 broker unreachable, 124 timed out waiting, 130 interrupted."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -127,12 +134,19 @@ pub(crate) struct Inputs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  redrive run --exec 'pdftotext {} -' docs/*.pdf\n  find . -name '*.png' | redrive run -j 4 \
-    --timeout 30s --exec 'optipng {}'\n  redrive run --exec 'jq .name' --ndjson people.ndjson")]
+#[command(
+    after_help = "Examples:\n  redrive run --exec 'pdftotext {} -' docs/*.pdf\n  find . -name '*.png' | redrive run -j 4 \
+    --timeout 30s --exec 'optipng {}'\n  redrive run --exec 'jq .name' --ndjson people.ndjson"
+)]
 pub(crate) struct RunArgs {
     /// The command to run for each document. It is split into words and never given to a shell. {} stands for the
     /// document, {/} for its file name, {.} for it without extension; without any, the document comes on standard input
-    #[arg(long, value_name = "COMMAND", required_unless_present = "pipeline", conflicts_with = "pipeline")]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        required_unless_present = "pipeline",
+        conflicts_with = "pipeline"
+    )]
     pub(crate) exec: Option<String>,
     /// Give the command to /bin/sh instead
     #[arg(long, requires = "exec")]

@@ -41,16 +41,26 @@ pub(crate) async fn join(folder: &Folder) -> anyhow::Result<Share> {
     // A system that is just ending holds it for itself for a moment.
     let user = tokio::task::spawn_blocking(move || user.lock_shared().map(|()| user)).await??;
     if let Some(broker) = connect(folder).await {
-        return Ok(Share { broker, _user: user });
+        return Ok(Share {
+            broker,
+            _user: user,
+        });
     }
     let starting = folder.lock_file("start.lock")?;
-    let starting = tokio::task::spawn_blocking(move || starting.lock().map(|()| starting)).await??;
+    let starting =
+        tokio::task::spawn_blocking(move || starting.lock().map(|()| starting)).await??;
     if let Some(broker) = connect(folder).await {
-        return Ok(Share { broker, _user: user });
+        return Ok(Share {
+            broker,
+            _user: user,
+        });
     }
     let broker = start(folder).await?;
     drop(starting);
-    Ok(Share { broker, _user: user })
+    Ok(Share {
+        broker,
+        _user: user,
+    })
 }
 
 async fn connect(folder: &Folder) -> Option<NatsBroker> {
@@ -70,7 +80,8 @@ async fn connect(folder: &Folder) -> Option<NatsBroker> {
 async fn start(folder: &Folder) -> anyhow::Result<NatsBroker> {
     // What is left of one that was killed.
     let _ = std::fs::remove_file(folder.running_file());
-    let log = File::create(folder.log()).with_context(|| format!("cannot write {}", folder.log().display()))?;
+    let log = File::create(folder.log())
+        .with_context(|| format!("cannot write {}", folder.log().display()))?;
     let mut child = Command::new(std::env::current_exe().context("cannot find this program")?)
         .arg("embedded")
         .arg("--data")
@@ -91,14 +102,24 @@ async fn start(folder: &Folder) -> anyhow::Result<NatsBroker> {
             let log = std::fs::read_to_string(folder.log()).unwrap_or_default();
             let log = log.lines().rev().take(5).collect::<Vec<_>>();
             let log = log.into_iter().rev().collect::<Vec<_>>().join("\n");
-            let exit = if status.code() == Some(Exit::Conflict as i32) { Exit::Conflict } else { Exit::Unreachable };
-            return Err(failed(exit, format!("the embedded system did not start:\n{log}")));
+            let exit = if status.code() == Some(Exit::Conflict as i32) {
+                Exit::Conflict
+            } else {
+                Exit::Unreachable
+            };
+            return Err(failed(
+                exit,
+                format!("the embedded system did not start:\n{log}"),
+            ));
         }
         if Instant::now() > end {
             let _ = child.kill();
             return Err(failed(
                 Exit::Unreachable,
-                format!("the embedded system did not start within {START:?}: see {}", folder.log().display()),
+                format!(
+                    "the embedded system did not start within {START:?}: see {}",
+                    folder.log().display()
+                ),
             ));
         }
         tokio::time::sleep(LOOK).await;

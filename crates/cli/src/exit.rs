@@ -83,9 +83,9 @@ impl Exit {
         }
         match error.downcast_ref::<BrokerError>()? {
             BrokerError::Denied(_) => Some(Self::NotAllowed),
-            BrokerError::Unreachable(_) | BrokerError::Timeout(_) | BrokerError::NoResponders(_) => {
-                Some(Self::Unreachable)
-            }
+            BrokerError::Unreachable(_)
+            | BrokerError::Timeout(_)
+            | BrokerError::NoResponders(_) => Some(Self::Unreachable),
             BrokerError::TooLarge { .. } => Some(Self::Usage),
             _ => None,
         }

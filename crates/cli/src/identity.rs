@@ -26,15 +26,30 @@ pub(crate) fn host() -> String {
     let name = name.nodename().to_string_lossy();
     let host: String = name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
         .take(40)
         .collect();
-    if host.is_empty() { "host".to_owned() } else { host }
+    if host.is_empty() {
+        "host".to_owned()
+    } else {
+        host
+    }
 }
 
 /// A name for a role of this process.
 pub(crate) fn unique(role: &str) -> String {
-    format!("{role}-{}-{}-{:04x}", host().chars().take(30).collect::<String>(), std::process::id(), rand::random::<u16>())
+    format!(
+        "{role}-{}-{}-{:04x}",
+        host().chars().take(30).collect::<String>(),
+        std::process::id(),
+        rand::random::<u16>()
+    )
 }
 
 pub(crate) fn worker() -> anyhow::Result<WorkerId> {
@@ -43,6 +58,8 @@ pub(crate) fn worker() -> anyhow::Result<WorkerId> {
 
 /// Who uses the command line, for the history.
 pub(crate) fn actor() -> Option<String> {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok()?;
+    let user = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .ok()?;
     Some(format!("{user}@{}", host()))
 }

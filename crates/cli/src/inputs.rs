@@ -89,13 +89,18 @@ async fn records<R: AsyncBufRead + Unpin, I: FnMut() -> CommandId>(
     upload: &mut Upload<'_, NatsBroker, I>,
 ) -> anyhow::Result<()> {
     let mut lines = Lines::new(reader);
-    while let Some((number, line)) = lines.next().await.with_context(|| format!("cannot read {name}"))? {
+    while let Some((number, line)) = lines
+        .next()
+        .await
+        .with_context(|| format!("cannot read {name}"))?
+    {
         if line.trim().is_empty() {
             continue;
         }
         let value: Value = serde_json::from_str(&line)
             .map_err(|error| usage(format!("{name} line {number}: not JSON: {error}")))?;
-        let document = record(value, number).map_err(|error| usage(format!("{name} line {number}: {error}")))?;
+        let document = record(value, number)
+            .map_err(|error| usage(format!("{name} line {number}: {error}")))?;
         upload.add(document).await?;
     }
     Ok(())
@@ -112,14 +117,22 @@ fn record(value: Value, number: u64) -> Result<Document, String> {
         Some(Value::Number(id)) => Some(id.to_string()),
         Some(_) => return Err("id is neither a text nor a number".to_owned()),
     };
-    let is_document = fields.keys().all(|key| ["id", "uri", "data"].contains(&key.as_str()));
+    let is_document = fields
+        .keys()
+        .all(|key| ["id", "uri", "data"].contains(&key.as_str()));
     let uri = match fields.get("uri") {
         Some(Value::String(uri)) if is_document => Some(uri.clone()),
         Some(_) if is_document => return Err("uri is not a text".to_owned()),
         _ => None,
     };
-    let id = id.or_else(|| uri.clone()).unwrap_or_else(|| format!("line-{number}"));
-    let data = if is_document { fields.get("data").cloned() } else { Some(value) };
+    let id = id
+        .or_else(|| uri.clone())
+        .unwrap_or_else(|| format!("line-{number}"));
+    let data = if is_document {
+        fields.get("data").cloned()
+    } else {
+        Some(value)
+    };
     Ok(Document { id, uri, data })
 }
 
@@ -162,7 +175,8 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
                     line.pop();
                 }
                 let number = self.number;
-                let line = String::from_utf8(line).map_err(|_| usage(format!("line {number} is not UTF-8")))?;
+                let line = String::from_utf8(line)
+                    .map_err(|_| usage(format!("line {number} is not UTF-8")))?;
                 return Ok(Some((number, line)));
             }
         }
@@ -178,11 +192,17 @@ mod tests {
     #[test]
     fn a_record_is_a_document_or_the_data_of_one() {
         let read = |value| record(value, 7).unwrap();
-        assert_eq!(read(json!({"id": "a", "uri": "b"})).uri.as_deref(), Some("b"));
+        assert_eq!(
+            read(json!({"id": "a", "uri": "b"})).uri.as_deref(),
+            Some("b")
+        );
         assert_eq!(read(json!({"uri": "b"})).id, "b");
         assert_eq!(read(json!({"id": 5, "data": [1]})).id, "5");
         let whole = read(json!({"name": "x", "id": "n"}));
-        assert_eq!((whole.id.as_str(), whole.data), ("n", Some(json!({"name": "x", "id": "n"}))));
+        assert_eq!(
+            (whole.id.as_str(), whole.data),
+            ("n", Some(json!({"name": "x", "id": "n"})))
+        );
         assert_eq!(read(json!({"name": "x"})).id, "line-7");
         assert!(record(json!([1]), 1).is_err());
         assert!(record(json!({"id": null, "uri": 1}), 1).is_err());

@@ -30,7 +30,10 @@ use crate::{
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             say!("redrive: cannot start: {error}");
@@ -53,16 +56,23 @@ fn main() -> ExitCode {
 fn start_log(cli: &Cli) {
     let is_role = matches!(
         cli.command,
-        Command::Dev(_) | Command::Coordinator(_) | Command::Worker(_) | Command::Projector(_) | Command::Embedded
+        Command::Dev(_)
+            | Command::Coordinator(_)
+            | Command::Worker(_)
+            | Command::Projector(_)
+            | Command::Embedded
     );
     let usual = match (cli.global.verbose, is_role) {
         (0, false) => "error",
-        (0, true) => "warn,redrive=info,redrive_coordinator=info,redrive_worker=info,redrive_projector=info",
+        (0, true) => {
+            "warn,redrive=info,redrive_coordinator=info,redrive_worker=info,redrive_projector=info"
+        }
         (1, _) => "info",
         (_, _) => "debug",
     };
     let filter = EnvFilter::try_from_env("REDRIVE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let color = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(color)
@@ -73,7 +83,7 @@ fn start_log(cli: &Cli) {
 async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
     let settings = settings::read(&cli.global)?;
     match cli.command {
-        Command::Demo(args) => demo::demo(&settings, args).await,
+        Command::Demo(args) => demo::demo(&settings, args, cli.global.data.is_some()).await,
         Command::Dev(args) => roles::dev(&settings, args).await,
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
         Command::Worker(args) => roles::worker(&settings, args).await,
@@ -86,7 +96,11 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
-async fn use_system(settings: &Settings, data_given: bool, command: Command) -> anyhow::Result<Exit> {
+async fn use_system(
+    settings: &Settings,
+    data_given: bool,
+    command: Command,
+) -> anyhow::Result<Exit> {
     let app = App::open(settings, data_given).await?;
     match command {
         Command::Run(args) => run::run(&app, args).await,

@@ -29,7 +29,7 @@ macro_rules! say {
 
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|title| title.to_uppercase()));
     for row in rows {
@@ -38,12 +38,19 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     lines.join("\n")
 }
 
 /// Prints one thing: as a table for people, or as JSON.
-pub(crate) fn one<T: Serialize>(format: Format, value: &T, show: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub(crate) fn one<T: Serialize>(
+    format: Format,
+    value: &T,
+    show: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
     match format {
         Format::Table => line(&show(value)),
         Format::Json => line(&serde_json::to_string_pretty(value)?),

@@ -132,6 +132,10 @@ pub(crate) fn summary(view: &BatchView) -> String {
     };
     format!(
         "{} {}{took}: {} of {} documents completed, {} failed{stopped}{retried}",
-        view.summary.batch, view.summary.status, counts.completed, view.summary.documents, counts.failed
+        view.summary.batch,
+        view.summary.status,
+        counts.completed,
+        view.summary.documents,
+        counts.failed
     )
 }

@@ -57,11 +57,18 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
         .merge(Env::prefixed("REDRIVE_").only(&VARIABLES));
     let file: File = figment.extract().map_err(|error| {
         let all: Vec<String> = error.into_iter().map(|one| one.to_string()).collect();
-        usage(format!("the configuration is not valid: {}", all.join("; ")))
+        usage(format!(
+            "the configuration is not valid: {}",
+            all.join("; ")
+        ))
     })?;
     let data = global.data.clone().or(file.data);
     Ok(Settings {
-        nats_url: global.nats_url.clone().or(file.nats_url).filter(|url| !url.is_empty()),
+        nats_url: global
+            .nats_url
+            .clone()
+            .or(file.nats_url)
+            .filter(|url| !url.is_empty()),
         creds: global.creds.clone().or(file.creds),
         namespace: global.namespace.clone().unwrap_or(file.namespace),
         data: data.unwrap_or_else(|| dirs.data_dir().join("redrive")),

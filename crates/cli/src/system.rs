@@ -32,7 +32,8 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new(data: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(data).with_context(|| format!("cannot use the data folder {}", data.display()))?;
+        fs::create_dir_all(data)
+            .with_context(|| format!("cannot use the data folder {}", data.display()))?;
         let data = data
             .canonicalize()
             .with_context(|| format!("cannot use the data folder {}", data.display()))?;
@@ -95,7 +96,9 @@ impl System {
         match only.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let by = folder.running().map(|running| format!(" (process {})", running.pid));
+                let by = folder
+                    .running()
+                    .map(|running| format!(" (process {})", running.pid));
                 return Err(failed(
                     Exit::Conflict,
                     format!(
@@ -105,7 +108,9 @@ impl System {
                     ),
                 ));
             }
-            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).context("cannot lock the data folder");
+            }
         }
         let store = folder.nats();
         let server = tokio::task::spawn_blocking(move || {
@@ -146,7 +151,10 @@ impl System {
             redrive_coordinator::run(broker, config, token).await?;
             Ok("coordinator")
         });
-        let config = redrive_projector::Config::new(Some(self.folder.projector()));
+        let config = redrive_projector::Config {
+            data_dir: Some(self.folder.projector()),
+            ..redrive_projector::Config::default()
+        };
         let (broker, token) = (self.broker.clone(), self.shutdown.clone());
         self.roles.spawn(async move {
             redrive_projector::run(broker, config, token).await?;
@@ -168,7 +176,10 @@ impl System {
     }
 
     pub(crate) fn url(&self) -> String {
-        self.server.as_ref().map(Server::client_url).unwrap_or_default()
+        self.server
+            .as_ref()
+            .map(Server::client_url)
+            .unwrap_or_default()
     }
 
     pub(crate) fn broker(&self) -> &NatsBroker {

@@ -87,12 +87,12 @@ fn tiers_of(pipeline: &Pipeline) -> Vec<TierState> {
 
 impl BatchState {
     fn remember(&mut self, envelope: &Envelope, seq: u64) {
-        if let Cause::Command(id) = envelope.cause {
-            if self.remembered(id).is_none() {
-                self.commands.push_back((id, seq));
-                if self.commands.len() > REMEMBERED_COMMANDS {
-                    self.commands.pop_front();
-                }
+        if let Cause::Command(id) = envelope.cause
+            && self.remembered(id).is_none()
+        {
+            self.commands.push_back((id, seq));
+            if self.commands.len() > REMEMBERED_COMMANDS {
+                self.commands.pop_front();
             }
         }
     }

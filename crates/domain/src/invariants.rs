@@ -58,12 +58,11 @@ fn check_tier(batch: &BatchState, num: TierNum, tier: &TierState, found: &mut Ve
     if let Some(before) = num
         .checked_sub(1)
         .and_then(|n| batch.tiers.get(usize::from(n)))
+        && !tier.entered.is_subset(&before.done())
     {
-        if !tier.entered.is_subset(&before.done()) {
-            found.push(format!(
-                "tier {num} let in a unit that the tier before had not done"
-            ));
-        }
+        found.push(format!(
+            "tier {num} let in a unit that the tier before had not done"
+        ));
     }
     if tier.status.is_over() && tier.is_open() {
         found.push(format!("tier {num} is {} but has open units", tier.status));

@@ -452,10 +452,8 @@ impl<'a, B: Broker> Execution<'a, B> {
         );
         self.reported += 1;
         let (broker, units) = (shared.broker.clone(), outcome.units());
-        self.submits.push(
-            async move { (units, broker.submit(message, Some(id)).await) }
-                .boxed(),
-        );
+        self.submits
+            .push(async move { (units, broker.submit(message, Some(id)).await) }.boxed());
     }
 
     fn submitted(&mut self, units: &UnitSet, result: BrokerResult<()>) {

@@ -29,7 +29,10 @@ pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
         max_retries: args.max_retries,
     });
     let bucket = Bucket::new(ANY_BUCKET)?;
-    let accepted = app.client.command(&bucket, batch, identity::command(), &command).await?;
+    let accepted = app
+        .client
+        .command(&bucket, batch, identity::command(), &command)
+        .await?;
     let retried = accepted.retry.clone().unwrap_or_default();
     show(app, &accepted, &retried)?;
     if retried.units == 0 && view.summary.status.is_over() {
@@ -48,14 +51,32 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
     if app.output != Format::Table {
         return output::one(app.output, accepted, |_| String::new());
     }
-    let sum = |parts: Vec<String>| if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
-    let by_kind = retried.by_kind.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-    let by_tier: Vec<String> = retried.by_tier.iter().map(|(tier, n)| format!("{n} in tier {tier}")).collect();
+    let sum = |parts: Vec<String>| {
+        if parts.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", parts.join(", "))
+        }
+    };
+    let by_kind = retried
+        .by_kind
+        .iter()
+        .map(|(kind, n)| format!("{n} {kind}"))
+        .collect();
+    let by_tier: Vec<String> = retried
+        .by_tier
+        .iter()
+        .map(|(tier, n)| format!("{n} in tier {tier}"))
+        .collect();
     say!(
         "Retrying {} documents{}{}",
         retried.documents,
         sum(by_kind),
-        if by_tier.len() > 1 { format!(": {}", by_tier.join(", ")) } else { String::new() }
+        if by_tier.len() > 1 {
+            format!(": {}", by_tier.join(", "))
+        } else {
+            String::new()
+        }
     );
     let excluded = &retried.excluded;
     for (class, count) in &excluded.class {
@@ -78,9 +99,14 @@ pub(crate) async fn cancel(app: &App, args: CancelArgs) -> anyhow::Result<Exit> 
         BatchRef::Id(batch) => batch,
         BatchRef::Last => app.view(BatchRef::Last, None).await?.summary.batch,
     };
-    let command = Command::Cancel(Cancel { reason: args.reason });
+    let command = Command::Cancel(Cancel {
+        reason: args.reason,
+    });
     let bucket = Bucket::new(ANY_BUCKET)?;
-    let accepted = app.client.command(&bucket, batch, identity::command(), &command).await?;
+    let accepted = app
+        .client
+        .command(&bucket, batch, identity::command(), &command)
+        .await?;
     if app.output == Format::Table {
         let documents = accepted.cancelled_documents.unwrap_or(0);
         say!("{batch} is cancelled; {documents} documents were not through");

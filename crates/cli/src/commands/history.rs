@@ -64,23 +64,52 @@ pub(crate) async fn events(app: &App, args: EventsArgs) -> anyhow::Result<Exit> 
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         found = true;
-        let kind: String = entry.subject.split('.').skip(5).collect::<Vec<_>>().join(".");
+        let kind: String = entry
+            .subject
+            .split('.')
+            .skip(5)
+            .collect::<Vec<_>>()
+            .join(".");
         let wanted = args.kind.as_ref().is_none_or(|wanted| {
-            kind.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            kind.strip_prefix(wanted.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });
         if !wanted {
             continue;
         }
         let shown = match Envelope::decode(&entry.payload) {
             Ok(envelope) => shown(app, entry.seq, &kind, &envelope).await?,
-            Err(error) => json!({ "seq": entry.seq, "type": kind, "undecodable": error.to_string() }),
+            Err(error) => {
+                json!({ "seq": entry.seq, "type": kind, "undecodable": error.to_string() })
+            }
         };
         output::line(&shown.to_string())?;
     }
     if let (false, Some(BatchRef::Id(batch))) = (found, args.batch) {
-        return Err(failed(Exit::NotFound, format!("there is no batch {batch} in namespace {}", app.client.namespace())));
+        return Err(failed(
+            Exit::NotFound,
+            format!(
+                "there is no batch {batch} in namespace {}",
+                app.client.namespace()
+            ),
+        ));
     }
     Ok(Exit::Done)
+}
+
+/// The events of a batch up to the one that a view speaks of.
+pub(super) async fn read_batch(
+    app: &App,
+    view: &BatchView,
+) -> anyhow::Result<
+    futures::stream::BoxStream<'static, redrive_broker::Result<redrive_broker::Entry>>,
+> {
+    let filter = filter_of(app, Some(BatchRef::Id(view.summary.batch))).await?;
+    Ok(app.client.broker().read(Range {
+        from: 1,
+        until: Some(view.last_seq),
+        filter: Some(filter),
+    }))
 }
 
 async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::Result<Value> {
@@ -92,7 +121,10 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
         }
     }
     // An event without fields would be a bare name.
-    if let Some(fields) = whole.get("event").and_then(|event| event.get(envelope.event.name())) {
+    if let Some(fields) = whole
+        .get("event")
+        .and_then(|event| event.get(envelope.event.name()))
+    {
         line["event"] = fields.clone();
     }
     let units = envelope.event.units();
@@ -125,7 +157,11 @@ fn until(text: &str) -> anyhow::Result<Until> {
     })
 }
 
-async fn fold(app: &App, filter: String, until: Option<Until>) -> anyhow::Result<(BTreeMap<BatchKey, BatchState>, u64)> {
+async fn fold(
+    app: &App,
+    filter: String,
+    until: Option<Until>,
+) -> anyhow::Result<(BTreeMap<BatchKey, BatchState>, u64)> {
     let broker = app.client.broker();
     let last = broker.last_seq().await?;
     let (last, time) = match until {
@@ -173,7 +209,10 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
     if let (true, Some(BatchRef::Id(batch))) = (batches.is_empty(), args.batch) {
         return Err(failed(
             Exit::NotFound,
-            format!("there is no batch {batch} in namespace {} at that point", app.client.namespace()),
+            format!(
+                "there is no batch {batch} in namespace {} at that point",
+                app.client.namespace()
+            ),
         ));
     }
     if args.verify {
@@ -194,14 +233,21 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
         }
         (format, None) => {
             let states: Vec<_> = batches.into_values().map(Ok::<_, anyhow::Error>).collect();
-            output::list(format, futures::stream::iter(states), None, &[], |_| Vec::new()).await?;
+            output::list(format, futures::stream::iter(states), None, &[], |_| {
+                Vec::new()
+            })
+            .await?;
         }
     }
     Ok(Exit::Done)
 }
 
 /// Compares a fresh fold of each batch with the projector's state as of the same event.
-async fn verify(app: &App, batches: BTreeMap<BatchKey, BatchState>, count: u64) -> anyhow::Result<Exit> {
+async fn verify(
+    app: &App,
+    batches: BTreeMap<BatchKey, BatchState>,
+    count: u64,
+) -> anyhow::Result<Exit> {
     let mut wrong = 0;
     let total = batches.len();
     for (key, folded) in batches {
@@ -217,14 +263,24 @@ async fn verify(app: &App, batches: BTreeMap<BatchKey, BatchState>, count: u64) 
         wrong += usize::from(!problems.is_empty());
     }
     if wrong > 0 {
-        return Err(failed(Exit::Conflict, format!("{wrong} of {total} batches differ from what the log says")));
+        return Err(failed(
+            Exit::Conflict,
+            format!("{wrong} of {total} batches differ from what the log says"),
+        ));
     }
-    say!("Folded {count} events afresh: {total} {} identical with the projector's, byte for byte.", if total == 1 { "state," } else { "states, each" });
+    say!(
+        "Folded {count} events afresh: {total} {} identical with the projector's, byte for byte.",
+        if total == 1 { "state," } else { "states, each" }
+    );
     Ok(Exit::Done)
 }
 
 /// The projector's state, and the fold as of the same event: while a batch runs, both move.
-async fn same_moment(app: &App, key: BatchKey, folded: BatchState) -> anyhow::Result<(BatchState, BatchState)> {
+async fn same_moment(
+    app: &App,
+    key: BatchKey,
+    folded: BatchState,
+) -> anyhow::Result<(BatchState, BatchState)> {
     let mut folded = folded;
     for _ in 0..20 {
         let theirs = state_of(app, &key).await?;
@@ -233,7 +289,9 @@ async fn same_moment(app: &App, key: BatchKey, folded: BatchState) -> anyhow::Re
         }
         let filter = subject::events_of_batch(SHARD, &key);
         let (mut batches, _) = fold(app, filter, Some(Until::Seq(theirs.last_seq))).await?;
-        folded = batches.remove(&key).context("the batch is gone from the log")?;
+        folded = batches
+            .remove(&key)
+            .context("the batch is gone from the log")?;
         if folded.last_seq == theirs.last_seq {
             return Ok((folded, theirs));
         }
@@ -266,7 +324,13 @@ async fn state_of(app: &App, key: &BatchKey) -> anyhow::Result<BatchState> {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
+    pairs
+        .map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?))
+        .collect()
 }

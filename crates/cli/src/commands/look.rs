@@ -1,7 +1,9 @@
 //! `status`, `failures`, `results`, `batches`.
 
 use redrive_domain::{
-    query::{BatchSummary, BatchView, FailureRow, ListBatches, ListFailures, ListResults, ResultRow},
+    query::{
+        BatchSummary, BatchView, FailureRow, ListBatches, ListFailures, ListResults, ResultRow,
+    },
     time::Timestamp,
 };
 
@@ -24,7 +26,11 @@ fn time(time: Option<Timestamp>) -> String {
 }
 
 fn number(n: u64) -> String {
-    if n == 0 { "-".to_owned() } else { n.to_string() }
+    if n == 0 {
+        "-".to_owned()
+    } else {
+        n.to_string()
+    }
 }
 
 pub(super) fn show(view: &BatchView) -> String {
@@ -48,12 +54,21 @@ pub(super) fn show(view: &BatchView) -> String {
         ("last activity", time(Some(summary.last_activity_at))),
         ("bucket", summary.bucket.to_string()),
     ];
-    let facts: Vec<String> = facts.iter().map(|(name, value)| format!("{name:14} {value}")).collect();
+    let facts: Vec<String> = facts
+        .iter()
+        .map(|(name, value)| format!("{name:14} {value}"))
+        .collect();
     let jobs = view.tiers.iter().flat_map(|tier| {
         tier.jobs.iter().map(|job| {
             let took = tier.started_at.map_or_else(
                 || "-".to_owned(),
-                |start| tier.ended_at.or(tier.last_activity_at).unwrap_or(start).since(start).to_string(),
+                |start| {
+                    tier.ended_at
+                        .or(tier.last_activity_at)
+                        .unwrap_or(start)
+                        .since(start)
+                        .to_string()
+                },
             );
             vec![
                 format!("{} {}", tier.tier, brief(&tier.name, 20)),
@@ -71,7 +86,17 @@ pub(super) fn show(view: &BatchView) -> String {
         })
     });
     let header = [
-        "tier", "job", "status", "done", "skipped", "failed", "open", "waiting", "cancelled", "attempts", "time",
+        "tier",
+        "job",
+        "status",
+        "done",
+        "skipped",
+        "failed",
+        "open",
+        "waiting",
+        "cancelled",
+        "attempts",
+        "time",
     ];
     let mut parts = vec![facts.join("\n"), table(&header, jobs)];
     let failures: Vec<Vec<String>> = view
@@ -100,7 +125,11 @@ pub(super) fn show(view: &BatchView) -> String {
 
 /// The table of failures by tier and kind of a status.
 pub(crate) fn failure_table(view: &BatchView) -> String {
-    show(view).rsplit("\n\n").next().unwrap_or_default().to_owned()
+    show(view)
+        .rsplit("\n\n")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Exit> {
@@ -109,12 +138,15 @@ pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Ex
         tier: args.tier,
         class: args.class,
         kind: args.kind,
-        limit: args.limit.and_then(|n| u32::try_from(n.clamp(1, 1_000)).ok()),
+        limit: args
+            .limit
+            .and_then(|n| u32::try_from(n.clamp(1, 1_000)).ok()),
         after: None,
         min_seq: None,
     };
     let header = [
-        "document", "tier", "job", "class", "kind", "code", "message", "attempts", "retries", "worker", "time",
+        "document", "tier", "job", "class", "kind", "code", "message", "attempts", "retries",
+        "worker", "time",
     ];
     let row = |row: &FailureRow| {
         vec![
@@ -127,11 +159,20 @@ pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Ex
             brief(&row.failure.message, 80),
             row.attempts.to_string(),
             row.retry_count.to_string(),
-            row.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            row.worker
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), ToString::to_string),
             row.at.to_string(),
         ]
     };
-    let count = output::list(app.output, app.client.failures(query), args.limit, &header, row).await?;
+    let count = output::list(
+        app.output,
+        app.client.failures(query),
+        args.limit,
+        &header,
+        row,
+    )
+    .await?;
     if count == 0 && app.output == Format::Table {
         say!("No failures.");
     }
@@ -143,7 +184,9 @@ pub(crate) async fn results(app: &App, args: ResultsArgs) -> anyhow::Result<Exit
         batch: args.batch.batch,
         tier: args.tier,
         job: args.job,
-        limit: args.limit.and_then(|n| u32::try_from(n.clamp(1, 1_000)).ok()),
+        limit: args
+            .limit
+            .and_then(|n| u32::try_from(n.clamp(1, 1_000)).ok()),
         after: None,
         min_seq: None,
     };
@@ -152,13 +195,29 @@ pub(crate) async fn results(app: &App, args: ResultsArgs) -> anyhow::Result<Exit
         let output = match (&row.output, &row.hex) {
             (Some(serde_json::Value::String(text)), _) => brief(text, 120),
             (Some(value), _) => brief(&value.to_string(), 120),
-            (None, Some(hex)) => format!("({} bytes of {})", hex.len() / 2, row.media_type.as_deref().unwrap_or("-")),
+            (None, Some(hex)) => format!(
+                "({} bytes of {})",
+                hex.len() / 2,
+                row.media_type.as_deref().unwrap_or("-")
+            ),
             (None, None) if row.skipped => "(skipped)".to_owned(),
             (None, None) => "(no output)".to_owned(),
         };
-        vec![brief(&row.document, 60), row.tier.to_string(), row.job.to_string(), output]
+        vec![
+            brief(&row.document, 60),
+            row.tier.to_string(),
+            row.job.to_string(),
+            output,
+        ]
     };
-    let count = output::list(app.output, app.client.results(query), args.limit, &header, row).await?;
+    let count = output::list(
+        app.output,
+        app.client.results(query),
+        args.limit,
+        &header,
+        row,
+    )
+    .await?;
     if count == 0 && app.output == Format::Table {
         say!("No results.");
     }
@@ -172,7 +231,17 @@ pub(crate) async fn batches(app: &App, args: BatchesArgs) -> anyhow::Result<Exit
         limit: u32::try_from(args.limit.clamp(1, 1_000)).ok(),
         ..ListBatches::default()
     };
-    let header = ["batch", "status", "documents", "completed", "failed", "open", "pipeline", "bucket", "created"];
+    let header = [
+        "batch",
+        "status",
+        "documents",
+        "completed",
+        "failed",
+        "open",
+        "pipeline",
+        "bucket",
+        "created",
+    ];
     let row = |batch: &BatchSummary| {
         vec![
             batch.batch.to_string(),
@@ -186,7 +255,14 @@ pub(crate) async fn batches(app: &App, args: BatchesArgs) -> anyhow::Result<Exit
             batch.created_at.to_string(),
         ]
     };
-    let count = output::list(app.output, app.client.batches(query), Some(args.limit), &header, row).await?;
+    let count = output::list(
+        app.output,
+        app.client.batches(query),
+        Some(args.limit),
+        &header,
+        row,
+    )
+    .await?;
     if count == 0 && app.output == Format::Table {
         say!("No batches.");
     }

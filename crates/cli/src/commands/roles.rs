@@ -28,7 +28,7 @@ pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Ex
     let folder = Folder::new(&settings.data)?;
     let data = folder.path().display().to_string();
     let mut system = System::start(folder, Some(args.port)).await?;
-    let mut config = redrive_worker::Config::new(identity::worker()?);
+    let mut config = redrive_worker::Config::new(0, identity::worker()?);
     config.host = identity::host();
     if let Some(jobs) = args.jobs {
         config.slots = jobs;
@@ -37,7 +37,10 @@ pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Ex
     say!("Redrive runs: broker, coordinator, projector and a worker.");
     say!("  broker   {}", system.url());
     say!("  data     {data}");
-    say!("Try, in another terminal:  redrive submit --nats-url {} -f PIPELINE.toml INPUT…  --watch", system.url());
+    say!(
+        "Try, in another terminal:  redrive submit --nats-url {} -f PIPELINE.toml INPUT…  --watch",
+        system.url()
+    );
     say!("Ctrl-C ends it; what it knows stays.");
     let result = loop {
         tokio::select! {
@@ -55,7 +58,10 @@ pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Ex
     result
 }
 
-pub(crate) async fn coordinator(settings: &Settings, args: CoordinatorArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn coordinator(
+    settings: &Settings,
+    args: CoordinatorArgs,
+) -> anyhow::Result<Exit> {
     let stop = signals::shutdown()?;
     let broker = app::connect(settings, url(settings)).await?;
     let name = args.name.unwrap_or_else(|| identity::unique("coordinator"));
@@ -71,8 +77,14 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
     for wanted in &args.handlers {
         let found = shipped.iter().find(|handler| handler.name() == *wanted);
         served.push(Arc::clone(found.ok_or_else(|| {
-            let known: Vec<String> = shipped.iter().map(|handler| handler.name().to_string()).collect();
-            usage(format!("--handler {wanted}: there are {}", known.join(", ")))
+            let known: Vec<String> = shipped
+                .iter()
+                .map(|handler| handler.name().to_string())
+                .collect();
+            usage(format!(
+                "--handler {wanted}: there are {}",
+                known.join(", ")
+            ))
         })?));
     }
     let broker = app::connect(settings, url(settings)).await?;
@@ -81,7 +93,7 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
         None => identity::worker()?,
     };
     tracing::info!(worker = %id, "worker");
-    let mut config = redrive_worker::Config::new(id);
+    let mut config = redrive_worker::Config::new(0, id);
     config.host = identity::host();
     config.classes = args.classes;
     config.drain_grace = args.drain.into();
@@ -95,8 +107,14 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
 pub(crate) async fn projector(settings: &Settings, args: ProjectorArgs) -> anyhow::Result<Exit> {
     let stop = signals::shutdown()?;
     let broker = app::connect(settings, url(settings)).await?;
-    redrive_broker::Broker::ensure(&broker).await.context("cannot prepare the broker")?;
+    redrive_broker::Broker::ensure(&broker)
+        .await
+        .context("cannot prepare the broker")?;
     tracing::info!(store = ?args.store, "projector");
-    redrive_projector::run(broker, redrive_projector::Config::new(args.store), stop).await?;
+    let config = redrive_projector::Config {
+        data_dir: args.store,
+        ..redrive_projector::Config::default()
+    };
+    redrive_projector::run(broker, config, stop).await?;
     Ok(Exit::Done)
 }

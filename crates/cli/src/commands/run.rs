@@ -37,13 +37,26 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     let (pipeline, paths) = match (&args.exec, &args.pipeline) {
         (Some(command), _) => (command_pipeline(&args, command, &class)?, Paths::AsGiven),
         (None, Some(file)) => (in_class(read_pipeline(file)?, &class), Paths::Absolute),
-        (None, None) => return Err(usage("what is to be run? Give --exec COMMAND or -f PIPELINE")),
+        (None, None) => {
+            return Err(usage(
+                "what is to be run? Give --exec COMMAND or -f PIPELINE",
+            ));
+        }
     };
-    let start = if inputs::from_stdin(&args.inputs) { Start::AtOnce } else { Start::OnSubmit };
+    let start = if inputs::from_stdin(&args.inputs) {
+        Start::AtOnce
+    } else {
+        Start::OnSubmit
+    };
     let stop = signals::shutdown()?;
     create(app, &args.inputs.bucket, batch, pipeline, start).await?;
     let here = Here::start(app, vec![class], args.jobs)?;
-    let mut upload = Upload::new(&app.client, args.inputs.bucket.clone(), batch, identity::command);
+    let mut upload = Upload::new(
+        &app.client,
+        args.inputs.bucket.clone(),
+        batch,
+        identity::command,
+    );
     let handed = tokio::select! {
         handed = inputs::hand_over(&args.inputs, paths, &mut upload) => handed,
         () = stop.cancelled() => {
@@ -65,7 +78,10 @@ pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> 
     let batch = view.summary.batch;
     if view.summary.status.is_over() {
         say!("{}", summary(&view));
-        say!("It is over: there is nothing to resume. To execute failed documents again: {}", app.hint(&format!("retry {batch}")));
+        say!(
+            "It is over: there is nothing to resume. To execute failed documents again: {}",
+            app.hint(&format!("retry {batch}"))
+        );
         return Ok(Exit::of_batch(view.summary.status));
     }
     let stop = signals::shutdown()?;
@@ -77,7 +93,11 @@ pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> 
         );
         let submit = Command::Submit(redrive_domain::command::Submit::default());
         let bucket = &view.summary.bucket;
-        seq = app.client.command(bucket, batch, identity::command(), &submit).await?.seq;
+        seq = app
+            .client
+            .command(bucket, batch, identity::command(), &submit)
+            .await?
+            .seq;
     }
     work_here(app, &view, seq, args.jobs, &stop).await
 }
@@ -96,7 +116,9 @@ pub(crate) async fn work_here(
 
 /// Whether a batch is run by whoever is at the terminal.
 pub(crate) fn runs_here(view: &BatchView) -> bool {
-    classes(view).iter().any(|class| class.as_str().starts_with(HERE))
+    classes(view)
+        .iter()
+        .any(|class| class.as_str().starts_with(HERE))
 }
 
 fn classes(view: &BatchView) -> Vec<ResourceClass> {
@@ -142,7 +164,10 @@ pub(crate) fn ended(app: &App, view: &BatchView) -> Exit {
 
 async fn interrupted(app: &App, here: Here, batch: BatchId) -> anyhow::Result<Exit> {
     here.stop().await;
-    say!("Interrupted. Nothing is lost; go on with: {}", app.hint(&format!("resume {batch}")));
+    say!(
+        "Interrupted. Nothing is lost; go on with: {}",
+        app.hint(&format!("resume {batch}"))
+    );
     Ok(Exit::Interrupted)
 }
 
@@ -153,8 +178,12 @@ struct Here {
 }
 
 impl Here {
-    fn start(app: &App, classes: Vec<ResourceClass>, jobs: Option<NonZeroU32>) -> anyhow::Result<Self> {
-        let mut config = redrive_worker::Config::new(identity::worker()?);
+    fn start(
+        app: &App,
+        classes: Vec<ResourceClass>,
+        jobs: Option<NonZeroU32>,
+    ) -> anyhow::Result<Self> {
+        let mut config = redrive_worker::Config::new(0, identity::worker()?);
         config.classes = classes;
         config.host = identity::host();
         config.drain_grace = std::time::Duration::from_secs(3);
@@ -182,8 +211,11 @@ impl Here {
 
 pub(crate) fn read_pipeline(file: &Path) -> anyhow::Result<Value> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read {name}: {error}")))?;
-    let is_json = file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("json"));
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| usage(format!("cannot read {name}: {error}")))?;
+    let is_json = file
+        .extension()
+        .is_some_and(|ext| ext.eq_ignore_ascii_case("json"));
     let value: Value = if is_json {
         serde_json::from_str(&text).map_err(|error| usage(format!("{name}: {error}")))?
     } else {
@@ -213,7 +245,9 @@ fn command_pipeline(args: &RunArgs, command: &str, class: &ResourceClass) -> any
     if args.shell {
         params["shell"] = true.into();
     } else if shell_words::split(command).map_or(true, |words| words.is_empty()) {
-        return Err(usage("--exec: there is no command, or its quotes do not match"));
+        return Err(usage(
+            "--exec: there is no command, or its quotes do not match",
+        ));
     }
     Ok(json!({
         "name": output::brief(command, 60),
@@ -236,9 +270,17 @@ fn span(span: Millis) -> String {
     format!("{}ms", span.0)
 }
 
-async fn create(app: &App, bucket: &Bucket, batch: BatchId, pipeline: Value, start: Start) -> anyhow::Result<()> {
+async fn create(
+    app: &App,
+    bucket: &Bucket,
+    batch: BatchId,
+    pipeline: Value,
+    start: Start,
+) -> anyhow::Result<()> {
     let create = Command::Create(Create { pipeline, start });
-    app.client.command(bucket, batch, identity::command(), &create).await?;
+    app.client
+        .command(bucket, batch, identity::command(), &create)
+        .await?;
     Ok(())
 }
 
@@ -248,7 +290,12 @@ pub(crate) async fn submit(app: &App, args: SubmitArgs) -> anyhow::Result<Exit> 
     let batch = args.inputs.id.unwrap_or_else(identity::batch);
     let stop = signals::shutdown()?;
     create(app, &args.inputs.bucket, batch, pipeline, Start::OnSubmit).await?;
-    let mut upload = Upload::new(&app.client, args.inputs.bucket.clone(), batch, identity::command);
+    let mut upload = Upload::new(
+        &app.client,
+        args.inputs.bucket.clone(),
+        batch,
+        identity::command,
+    );
     tokio::select! {
         handed = inputs::hand_over(&args.inputs, Paths::Absolute, &mut upload) => handed?,
         () = stop.cancelled() => {

@@ -65,8 +65,7 @@ proptest! {
         }
         for (seq, envelope) in &log {
             fold(&mut state, *seq, envelope);
-            while settling {
-                let Some(event) = state.as_ref().and_then(decide::settle) else { break };
+            while let Some(event) = state.as_ref().filter(|_| settling).and_then(decide::settle) {
                 let ignored = state.as_ref().map(|batch| batch.ignored);
                 fold(&mut state, *seq, &Envelope { event, ..created() });
                 prop_assert_eq!(state.as_ref().map(|batch| batch.ignored), ignored);
