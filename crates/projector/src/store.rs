@@ -358,7 +358,8 @@ impl Store {
     /// Whether its file is still the one that was opened. A file deleted from under a process goes on working for it,
     /// and is gone afterwards.
     pub(crate) fn check(&self) -> Result<()> {
-        if identity(&self.file) == self.identity {
+        // It may have been gone before its identity could be taken.
+        if self.identity.is_some() && identity(&self.file) == self.identity {
             Ok(())
         } else {
             Err(broken(format!("{} was removed", self.file.display())))
@@ -470,6 +471,11 @@ impl Store {
         };
         let bytes = encode(&checkpoint).unwrap_or_default();
         self.db.insert(CHECKPOINT, bytes).ok();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> usize {
+        self.db.len()
     }
 
     #[cfg(test)]

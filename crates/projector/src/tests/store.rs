@@ -78,6 +78,8 @@ async fn a_checkpoint_and_its_data_are_one() {
     // A state that has become smaller leaves no pieces behind.
     commit(&store, &last);
     assert_eq!(consistent(&store, &all), 103);
+    let pieces = last.encode().unwrap().len().div_ceil(4 * 1024);
+    assert_eq!(store.keys(), pieces + 3);
     let file = store.file().to_owned();
     drop(store);
     // A crash in the middle of a write: the file ends anywhere.
@@ -160,6 +162,9 @@ async fn memory_keeps_what_is_not_stored_and_little_else() {
         },
     };
     view.apply(99, &envelope);
+    for n in (1..=10).filter(|n| *n != 3) {
+        view.get(&key("a", n));
+    }
     view.evict(4, 1_000);
     assert_eq!((1..=10).filter(|n| view.has(&key("a", *n))).count(), 5);
     view.get(&key("a", 8));
