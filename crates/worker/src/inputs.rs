@@ -115,10 +115,12 @@ impl Page {
                 job,
                 units,
                 outputs,
-            } if self.key == *key && job == of => match outputs.binary_search_by_key(&unit, |o| o.0) {
-                Ok(at) => Some(outputs.get(at).map(|(_, output)| output.clone())),
-                Err(_) => units.contains(unit).then_some(None),
-            },
+            } if self.key == *key && job == of => {
+                match outputs.binary_search_by_key(&unit, |o| o.0) {
+                    Ok(at) => Some(outputs.get(at).map(|(_, output)| output.clone())),
+                    Err(_) => units.contains(unit).then_some(None),
+                }
+            }
             _ => None,
         }
     }
@@ -150,12 +152,9 @@ impl<B: Broker> Reader<B> {
             .weight_capacity(bytes)
             .build();
         let cache = match options {
-            Ok(options) => Cache::with_options(
-                options,
-                Weigh,
-                Default::default(),
-                Default::default(),
-            ),
+            Ok(options) => {
+                Cache::with_options(options, Weigh, Default::default(), Default::default())
+            }
             Err(_) => Cache::with_weighter(items.max(16), bytes, Weigh),
         };
         Self { broker, cache }

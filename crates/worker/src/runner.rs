@@ -123,7 +123,7 @@ pub async fn run<B: Broker>(
     if names.is_empty() {
         return Err(WorkerError::NoHandlers);
     }
-    if let Some([same, _]) = names.array_windows().find(|[a, b]| a == b) {
+    if let Some((same, _)) = names.iter().zip(names.iter().skip(1)).find(|(a, b)| a == b) {
         return Err(WorkerError::SameHandler(same.clone()));
     }
     if config.classes.is_empty() {
@@ -235,7 +235,7 @@ impl<B: Broker> Puller<B> {
             None => source.insert(self.open().await?),
         };
         // A chunk is taken only with a slot in hand, so that none waits here while another worker could have it.
-        let slot = tokio::select! {
+        let mut slot = tokio::select! {
             biased;
             () = shared.drain.cancelled() => return Ok(()),
             slot = shared.slots.acquire() => slot,
@@ -244,7 +244,6 @@ impl<B: Broker> Puller<B> {
             true => WAIT_SHARED,
             false => WAIT_ALONE,
         };
-        let mut slot = slot;
         for delivery in open.next(1, wait).await? {
             match slot.take() {
                 Some(slot) if !shared.drain.is_cancelled() => self.begin(delivery, slot),
