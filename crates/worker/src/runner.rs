@@ -6,7 +6,6 @@ use redrive_broker::{Broker, BrokerError, Deliveries};
 use redrive_domain::{
     ids::{HandlerName, ResourceClass, WorkerId},
     subject::Shard,
-    time::Timestamp,
 };
 use tokio::{
     task::{JoinError, JoinSet},
@@ -97,7 +96,6 @@ pub(crate) struct Shared<B> {
     pub(crate) reader: Arc<Reader<B>>,
     pub(crate) slots: Slots,
     pub(crate) flights: Arc<Flights>,
-    pub(crate) started_at: Timestamp,
     /// Take no more, and begin no more.
     pub(crate) drain: CancellationToken,
     /// End what runs.
@@ -134,7 +132,6 @@ pub async fn run<B: Broker>(
         reader: Arc::new(Reader::new(broker.clone(), config.cache_bytes)),
         slots: Slots::new(config.slots),
         flights: Arc::default(),
-        started_at: crate::now(),
         drain: shutdown,
         force: CancellationToken::new(),
         config: Arc::new(config),
@@ -146,7 +143,7 @@ pub async fn run<B: Broker>(
         shared.config.clone(),
         names,
         shared.flights.clone(),
-        shared.started_at,
+        crate::now(),
         shared.drain.clone(),
         gone.clone(),
     )));
@@ -240,7 +237,9 @@ impl<B: Broker> Puller<B> {
             () = shared.drain.cancelled() => return Ok(()),
             slot = shared.slots.acquire() => slot,
         };
-        let wait = match shared.slots.wanted() || !shared.flights.is_empty() {
+        // A chunk that is held may want this slot for its next unit.
+        let held = !self.chunks.is_empty() || !shared.flights.is_empty();
+        let wait = match held || shared.slots.wanted() {
             true => WAIT_SHARED,
             false => WAIT_ALONE,
         };

@@ -33,13 +33,12 @@ impl<B: Broker> Submits<B> {
     ) -> Self {
         Self {
             // The same chunk may come to this worker, or to a later one of its name, again, and what is reported then
-            // is another report.
+            // is another report: the number is drawn anew for each execution.
             id: format!(
-                "{}.{}.{:x}-{}",
+                "{}.{}.{:016x}",
                 flight.chunk(),
                 shared.config.id,
-                shared.started_at.0,
-                flight.number
+                rand::random::<u64>()
             ),
             shared,
             metrics,
