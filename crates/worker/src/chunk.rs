@@ -71,7 +71,7 @@ async fn execute<B: Broker>(
     let begun = Instant::now();
     let _counted = metrics.begin();
     let receipt: Arc<dyn Receipt> = delivery.receipt.into();
-    let _extending = AbortOnDropHandle::new(tokio::spawn({
+    let extending = AbortOnDropHandle::new(tokio::spawn({
         let receipt = receipt.clone();
         async move {
             loop {
@@ -87,6 +87,8 @@ async fn execute<B: Broker>(
     let trace = chunk.trace.clone().or(delivery.trace);
     let mut execution = Execution::new(&shared, handler, &metrics, chunk.clone(), trace, slot);
     execution.drive().await;
+    // What is given back must not be held on to.
+    drop(extending);
     let took = begun.elapsed();
     let (result, answer) = match execution.leaving {
         Leaving::Broken => ("kept", receipt.give_back().await),

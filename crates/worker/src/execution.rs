@@ -144,6 +144,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                     let took = finished.started.elapsed();
                     self.metrics.unit_took(took);
                     self.finish(finished, took);
+                    self.share_slots();
                 }
                 slice = next_slice(&mut self.source), if self.ready.is_empty() && self.source.is_some() => {
                     match slice {
@@ -267,7 +268,7 @@ impl<'a, B: Broker> Execution<'a, B> {
             return;
         }
         let rest = self.plan.rest(self.begun);
-        if !rest.is_empty() && self.leaving != Leaving::Stopped {
+        if !rest.is_empty() && matches!(self.leaving, Leaving::No | Leaving::Forced) {
             tracing::debug!(units = rest.len(), "giving back what was not begun");
             self.counts.returned += rest.len();
             self.reports.returned(&rest);
@@ -277,21 +278,30 @@ impl<'a, B: Broker> Execution<'a, B> {
         self.ready.clear();
     }
 
-    /// Takes one more slot where one would be of use, and gives up those that are of none.
+    /// Asks for one more slot where one would be of use, and gives up those that are of none.
     fn settle_slots(&mut self) {
         let busy = self.running.len();
         let more = !self.ready.is_empty() && self.leaving == Leaving::No;
-        if !more && self.source.is_none() {
-            self.slots.truncate(busy.max(1));
-        } else if self.slots.len() > busy.max(1) && self.shared.slots.wanted() {
-            self.slots.pop();
-        }
         if !more || busy < self.slots.len() {
             self.another = None;
         } else if self.another.is_none() {
             let slots = self.shared.slots.clone();
             self.another = Some(async move { slots.acquire().await }.boxed());
         }
+        if !more && (self.source.is_none() || self.others_wait()) {
+            self.slots.truncate(busy.max(1));
+        }
+    }
+
+    /// A unit has ended: where others wait for a slot, they are next, and this chunk goes on with one less.
+    fn share_slots(&mut self) {
+        if self.slots.len() > 1 && self.others_wait() {
+            self.slots.pop();
+        }
+    }
+
+    fn others_wait(&self) -> bool {
+        self.shared.slots.waiting() > usize::from(self.another.is_some())
     }
 
     fn report(&mut self) {

@@ -26,8 +26,10 @@ use crate::{
 
 /// How long to wait for a chunk while nobody else wants the slot.
 const WAIT_ALONE: Duration = Duration::from_secs(1);
-/// How long to wait for a chunk while others want the slot, or may want it soon.
+/// How long to wait for a chunk while others may want the slot soon.
 const WAIT_SHARED: Duration = Duration::from_millis(50);
+/// Where others want the slot now and there is no chunk, how long to leave it to them.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -162,6 +164,7 @@ pub async fn run<B: Broker>(
         }
     }));
     let mut pullers = JoinSet::new();
+    let crowded = handlers.len() * shared.config.classes.len() > shared.config.slots.get() as usize;
     for handler in &handlers {
         let metrics = HandlerMetrics::new(&handler.name());
         for class in &shared.config.classes {
@@ -171,6 +174,7 @@ pub async fn run<B: Broker>(
                 handler: handler.clone(),
                 class: class.clone(),
                 metrics: metrics.clone(),
+                crowded,
                 chunks: JoinSet::new(),
             };
             pullers.spawn(puller.pull().instrument(span));
@@ -192,6 +196,8 @@ struct Puller<B> {
     handler: Arc<dyn Handler>,
     class: ResourceClass,
     metrics: HandlerMetrics,
+    /// Whether there are more pullers than slots.
+    crowded: bool,
     chunks: JoinSet<()>,
 }
 
@@ -237,13 +243,21 @@ impl<B: Broker> Puller<B> {
             () = shared.drain.cancelled() => return Ok(()),
             slot = shared.slots.acquire() => slot,
         };
-        // A chunk that is held may want this slot for its next unit.
-        let held = !self.chunks.is_empty() || !shared.flights.is_empty();
-        let wait = match held || shared.slots.wanted() {
-            true => WAIT_SHARED,
-            false => WAIT_ALONE,
+        let wait = match (shared.slots.waiting() > 0, self.others_may_want()) {
+            (true, _) => Duration::ZERO,
+            (false, true) => WAIT_SHARED,
+            (false, false) => WAIT_ALONE,
         };
-        for delivery in open.next(1, wait).await? {
+        let deliveries = open.next(1, wait).await?;
+        if deliveries.is_empty() && wait.is_zero() {
+            drop(slot);
+            tokio::select! {
+                () = shared.drain.cancelled() => {}
+                () = sleep(PAUSE) => {}
+            }
+            return Ok(());
+        }
+        for delivery in deliveries {
             match slot.take() {
                 Some(slot) if !shared.drain.is_cancelled() => self.begin(delivery, slot),
                 _ => {
@@ -254,6 +268,11 @@ impl<B: Broker> Puller<B> {
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody may want a slot while this one waits: a chunk for its next unit, or the other pullers.
+    fn others_may_want(&self) -> bool {
+        self.crowded || !self.chunks.is_empty() || !self.shared.flights.is_empty()
     }
 
     fn begin(&mut self, delivery: redrive_broker::Delivery, slot: Slot) {
