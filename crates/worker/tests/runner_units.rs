@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::{DONE, Rig, handler, job, name, sum};
-use redrive_broker::memory::MemoryOptions;
+use redrive_broker::{Broker, memory::MemoryOptions};
 use redrive_domain::{
     document::Output,
     failure::{Failure, FailureClass, FailureKind},
@@ -438,5 +438,45 @@ async fn chunks_that_need_the_same_event_read_it_once() {
     let worker = rig.start("w", 10, vec![handler(|_, _| async { DONE })]);
     assert_eq!(sum(&rig.settled().await).completed, UnitSet::run(0, 100));
     assert_eq!(rig.broker.gets.load(Ordering::SeqCst), 1);
+    worker.leave().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_chunk_has_all_slots_while_alone_and_shares_them_when_not() {
+    let mut rig = Rig::new().await;
+    let source = rig.documents(0, 40).await;
+    let make = |handler: &str| {
+        handler_fn(name(handler), |_, _| async {
+            sleep(Duration::from_millis(100)).await;
+            DONE
+        })
+    };
+    let worker = rig.start("w", 2, vec![make("h"), make("i")]);
+    sleep(Duration::from_millis(10)).await;
+    let begun = tokio::time::Instant::now();
+    rig.offer(&rig.chunk(1, &source)).await;
+    assert_eq!(sum(&rig.settled().await).completed.len(), 40);
+    // 40 units of 100 ms on 2 slots are 2 s; the first second, the other handler may wait for a chunk of its own.
+    assert!(
+        begun.elapsed() < Duration::from_millis(2_800),
+        "{:?}",
+        begun.elapsed()
+    );
+
+    rig.offer(&rig.chunk(2, &source)).await;
+    sleep(Duration::from_millis(1_500)).await;
+    let mut other = rig.chunk(3, &source);
+    other.handler = name("i");
+    other.units = UnitSet::from([0]);
+    rig.offer(&other).await;
+    sleep(Duration::from_millis(400)).await;
+    let outcomes = rig.outcomes().await;
+    assert!(outcomes.iter().any(|o| o.chunk == other.id), "{outcomes:?}");
+    assert_eq!(
+        rig.broker.offered().await.unwrap().len(),
+        1,
+        "the long one goes on"
+    );
+    rig.settled().await;
     worker.leave().await;
 }
