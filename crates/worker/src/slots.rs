@@ -46,8 +46,8 @@ impl Slots {
         self.free.clone().acquire_owned().await.ok()
     }
 
-    /// Whether somebody waits for one.
-    pub(crate) fn wanted(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// How many wait for one.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
