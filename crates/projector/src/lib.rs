@@ -18,6 +18,8 @@ mod rows;
 mod serve;
 mod shared;
 mod store;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -462,6 +462,17 @@ impl Store {
     }
 
     #[cfg(test)]
+    pub(crate) fn pretend_another_format(&self) {
+        let checkpoint = Checkpoint {
+            format: "view 0".into(),
+            seq: 7,
+            print: 7,
+        };
+        let bytes = encode(&checkpoint).unwrap_or_default();
+        self.db.insert(CHECKPOINT, bytes).ok();
+    }
+
+    #[cfg(test)]
     pub(crate) fn file(&self) -> &Path {
         &self.file
     }
