@@ -62,6 +62,10 @@ impl Place {
 }
 
 /// What came on a pull.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is handled at once, and a box each message costs more"
+)]
 pub(super) enum Pulled {
     Message(Message, Place),
     /// Nothing more comes on a request.
