@@ -121,19 +121,33 @@ async fn main() {
     let since = Instant::now();
     let offered = broker.offered().await.unwrap();
     report("offered, subjects", offered.len(), since);
-    let (handler, class) = ("noop".parse().unwrap(), "cpu".parse().unwrap());
-    for (max, share) in [(1, count / 10), (8, count * 9 / 10)] {
-        let mut work = broker.take(&handler, &class).await.unwrap();
-        let since = Instant::now();
-        let mut got = 0;
-        while got < share {
-            let batch = work.next(max, Duration::from_secs(2)).await.unwrap();
-            assert!(!batch.is_empty(), "{got} of {share}");
-            for one in &batch {
-                one.receipt.ack().await.unwrap();
-            }
-            got += batch.len();
+    for max in [1, 8] {
+        take(&broker, max, count / 10, "behind a long backlog").await;
+    }
+    broker.withdraw("rd.work.0.>").await.unwrap();
+    for max in [1, 8] {
+        for round in 0..10 {
+            broker.offer((0..1000).map(chunk).collect()).await.unwrap();
+            let label = if round == 9 { "of 1000" } else { "" };
+            take(&broker, max, 1000, label).await;
         }
-        report(&format!("take, next({max}) + ack"), got, since);
+    }
+}
+
+async fn take(broker: &NatsBroker, max: usize, count: usize, label: &str) {
+    let (handler, class) = ("noop".parse().unwrap(), "cpu".parse().unwrap());
+    let mut work = broker.take(&handler, &class).await.unwrap();
+    let since = Instant::now();
+    let mut got = 0;
+    while got < count {
+        let batch = work.next(max, Duration::from_secs(2)).await.unwrap();
+        assert!(!batch.is_empty(), "{got} of {count}");
+        for one in &batch {
+            one.receipt.ack().await.unwrap();
+        }
+        got += batch.len();
+    }
+    if !label.is_empty() {
+        report(&format!("take, next({max}) + ack, {label}"), got, since);
     }
 }

@@ -102,6 +102,8 @@ pub struct Delivery {
     pub payload: Bytes,
     /// W3C trace context.
     pub trace: Option<String>,
+    /// The same whenever the same message is delivered, and unlike that of any other.
+    pub id: u128,
     /// How often it has been delivered, from 1.
     pub delivered: u64,
     /// How to answer for it.
@@ -194,7 +196,10 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// chained to the one before. Returns the last sequence.
     ///
     /// On an error a prefix of the messages may have been stored: fold the log afresh before going on. A lost
-    /// acknowledgement is cleared up by reading back and is no error.
+    /// acknowledgement is cleared up by reading back and is no error; nor is an append that finds just these messages
+    /// where they belong. Somebody else's message never comes to stand between these. Calls on one broker take turns.
+    ///
+    /// On a replicated log each message waits for the one before, so pack what belongs together into one message.
     fn append(
         &self,
         messages: Vec<Message>,
@@ -205,6 +210,10 @@ pub trait Broker: Clone + Send + Sync + 'static {
     fn last_seq(&self) -> impl Future<Output = Result<u64>> + Send;
 
     /// Reads the log in order, without gaps, over reconnects. With `until`, ends after the last match at or before it.
+    ///
+    /// An `until` beyond the end of the log is the end of the log, as it is when the reading gets there. While the
+    /// broker is away the stream has nothing and goes on later; it only fails, and ends, where going on is pointless
+    /// (the log is missing, reading is not allowed).
     fn read(&self, range: Range) -> BoxStream<'static, Result<Entry>>;
 
     /// One entry. Waits a bounded while for a sequence that is not there yet (a replica may lag); `None` if it never
@@ -220,14 +229,16 @@ pub trait Broker: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Becomes the reader of the inbox. Whatever an earlier reader had not acknowledged is delivered again, at once and
-    /// in order; the earlier reader gets nothing any more.
+    /// in order; the earlier reader gets nothing any more but [`BrokerError::Missing`], and its acknowledgements count
+    /// for nothing.
     fn inbox(&self) -> impl Future<Output = Result<Box<dyn Deliveries>>> + Send;
 
     /// Puts chunks up for workers, durably, pipelined.
     fn offer(&self, chunks: Vec<Message>) -> impl Future<Output = Result<()>> + Send;
 
     /// Takes chunks for a handler and a resource class, shared with all others that take the same. A chunk that is
-    /// not acknowledged or extended within 30 seconds goes to somebody else.
+    /// not acknowledged or extended within 30 seconds goes to somebody else. No more chunks are held than
+    /// [`Deliveries::next`] asked for; a call that was given up may leave its chunks to the next call.
     fn take(
         &self,
         handler: &HandlerName,
@@ -250,7 +261,7 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// How long a lease lasts without renewal.
     fn lease_ttl(&self) -> Duration;
 
-    /// Asks and waits for the answer.
+    /// Asks and waits for the answer. An answer with an error beside it is an answer: its body is returned.
     fn request(
         &self,
         message: Message,

@@ -47,8 +47,8 @@ struct Inner {
     context: jetstream::Context,
     /// How long to wait for the broker's answer to one operation.
     wait: Duration,
-    /// Whose turn it is to append.
-    appending: tokio::sync::Mutex<()>,
+    /// Whose turn it is to append, and how it has to be done.
+    appending: tokio::sync::Mutex<publish::Appending>,
 }
 
 impl Inner {

@@ -427,12 +427,60 @@ impl Refusal {
 pub enum Answer<T> {
     /// It was done.
     Ok(T),
-    /// It was not.
+    /// It was not: `{"code": …, "message": …}` with the fields of the refusal beside them.
+    #[serde(with = "error")]
     Error {
         /// Why, for programs.
-        #[serde(flatten)]
         refusal: Refusal,
         /// Why, for people.
         message: String,
     },
+}
+
+/// Some refusals have a message of their own; it stands once.
+mod error {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+    use serde_json::Value;
+
+    use super::Refusal;
+
+    #[derive(Serialize)]
+    struct WithMessage<'a> {
+        #[serde(flatten)]
+        refusal: &'a Refusal,
+        message: &'a str,
+    }
+
+    fn has_its_own(refusal: &Refusal) -> bool {
+        matches!(
+            refusal,
+            Refusal::Conflict { .. } | Refusal::NotAllowed { .. }
+        )
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        refusal: &Refusal,
+        message: &str,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if has_its_own(refusal) {
+            refusal.serialize(serializer)
+        } else {
+            WithMessage { refusal, message }.serialize(serializer)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<(Refusal, String), D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let message = value
+            .get("message")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        let refusal: Refusal = serde_json::from_value(value).map_err(de::Error::custom)?;
+        let message = message.filter(|_| !has_its_own(&refusal));
+        let message = message.unwrap_or_else(|| refusal.to_string());
+        Ok((refusal, message))
+    }
 }

@@ -64,6 +64,12 @@ pub fn command(
         };
     };
     if batch.bucket != *bucket && bucket.as_str() != ANY_BUCKET {
+        if let Command::Create(_) = command {
+            return Err(Refusal::conflict(format!(
+                "batch {} exists already, in another bucket",
+                key.batch
+            )));
+        }
         let what = format!("batch {} in bucket {bucket}", key.batch);
         return Err(Refusal::NotFound { what });
     }

@@ -151,10 +151,10 @@ impl Output {
     /// As a JSON value: JSON as itself, text as a string, anything else as nothing.
     #[must_use]
     pub fn to_value(&self) -> Option<Value> {
-        if self.is_json() {
-            if let Ok(value) = serde_json::from_slice(&self.body) {
-                return Some(value);
-            }
+        if self.is_json()
+            && let Ok(value) = serde_json::from_slice(&self.body)
+        {
+            return Some(value);
         }
         std::str::from_utf8(&self.body).ok().map(Value::from)
     }

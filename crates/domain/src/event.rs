@@ -315,3 +315,6 @@ impl Event {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;

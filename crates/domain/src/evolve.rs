@@ -29,7 +29,7 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 pipeline,
                 start,
             },
-        ) => {
+        ) if pipeline.is_sound() => {
             let mut batch = BatchState {
                 key: envelope.key(),
                 bucket: bucket.clone(),
@@ -61,8 +61,12 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
             }
             batch.last_seq = seq;
             batch.last_at = envelope.at;
-            let unfinished = matches!(event, Event::RetryScheduled { last: false, .. });
-            if !unfinished {
+            // A decision in several events is carried out with the last of them, and a refused command never is.
+            let carried_out = !matches!(
+                event,
+                Event::RetryScheduled { last: false, .. } | Event::CommandRefused { .. }
+            );
+            if carried_out {
                 batch.remember(envelope, seq);
             }
         }
@@ -83,12 +87,12 @@ fn tiers_of(pipeline: &Pipeline) -> Vec<TierState> {
 
 impl BatchState {
     fn remember(&mut self, envelope: &Envelope, seq: u64) {
-        if let Cause::Command(id) = envelope.cause {
-            if self.remembered(id).is_none() {
-                self.commands.push_back((id, seq));
-                if self.commands.len() > REMEMBERED_COMMANDS {
-                    self.commands.pop_front();
-                }
+        if let Cause::Command(id) = envelope.cause
+            && self.remembered(id).is_none()
+        {
+            self.commands.push_back((id, seq));
+            if self.commands.len() > REMEMBERED_COMMANDS {
+                self.commands.pop_front();
             }
         }
     }
@@ -108,26 +112,9 @@ impl BatchState {
                 self.submitted_at = Some(at);
                 self.status = BatchStatus::Running;
             }
-            Event::BatchCompleted { status, .. } => {
-                if self.status != BatchStatus::Running || self.tiers.iter().any(TierState::is_open)
-                {
-                    return None;
-                }
-                self.status = if status.is_over() {
-                    *status
-                } else {
-                    return None;
-                };
-                self.ended_at = Some(at);
-            }
+            Event::BatchCompleted { status, .. } => self.complete(*status, at)?,
             Event::BatchCancelled { .. } => self.cancel(at)?,
-            Event::TierStarted { tier } => {
-                let tier = self.tiers.get_mut(usize::from(*tier))?;
-                tier.status = BatchStatus::Running;
-                tier.started_at.get_or_insert(at);
-                tier.ended_at = None;
-                tier.last_at = Some(at);
-            }
+            Event::TierStarted { tier } => self.start_tier(*tier, at)?,
             Event::TierCompleted { tier, status, .. } => self.complete_tier(*tier, *status, at)?,
             Event::DocumentsCompleted {
                 attempt,
@@ -140,6 +127,9 @@ impl BatchState {
                 let units = units.and(&job.open);
                 let skipped = skipped.and(&job.open).minus(&units);
                 let all = units.or(&skipped);
+                if all.is_empty() {
+                    return None;
+                }
                 job.close(&all);
                 job.completed.add(&units);
                 job.skipped.add(&skipped);
@@ -158,13 +148,14 @@ impl BatchState {
             } => {
                 let job = self.job_mut(attempt, at)?;
                 let units = all_of(units).and(&job.open);
+                if units.is_empty() {
+                    return None;
+                }
                 job.attempts.increment(&units);
                 if *counted {
                     job.spent.increment(&units);
                 }
-                if !units.is_empty() {
-                    job.due.entry(*retry_at).or_default().add(&units);
-                }
+                job.due.entry(*retry_at).or_default().add(&units);
                 job.count(attempt, units.len());
                 job.failed_attempts += units.len();
             }
@@ -176,6 +167,9 @@ impl BatchState {
             } => {
                 let job = self.job_mut(attempt, at)?;
                 let units = all_of(units).and(&job.open);
+                if units.is_empty() {
+                    return None;
+                }
                 job.fail(*class, kind, &units, seq);
                 job.count(attempt, units.len());
                 job.failed_attempts += units.len();
@@ -183,11 +177,15 @@ impl BatchState {
             Event::RetryScheduled {
                 selected,
                 max_retries,
+                last,
                 ..
-            } => self.retry(selected, *max_retries, at)?,
+            } => self.retry(selected, *max_retries, *last, at)?,
             Event::WorkerLost { attempt, units } => {
                 let job = self.job_mut(attempt, at)?;
                 let units = units.and(&job.open);
+                if units.is_empty() {
+                    return None;
+                }
                 job.attempts.increment(&units);
                 job.lost += units.len();
             }
@@ -253,9 +251,28 @@ impl BatchState {
         }
     }
 
-    fn complete_tier(&mut self, num: TierNum, status: BatchStatus, at: Timestamp) -> Option<()> {
+    fn start_tier(&mut self, num: TierNum, at: Timestamp) -> Option<()> {
         let tier = self.tiers.get_mut(usize::from(num))?;
-        if tier.is_open() || !status.is_over() {
+        let due = tier.status == BatchStatus::Pending && tier.is_open();
+        if self.status != BatchStatus::Running || !due {
+            return None;
+        }
+        tier.status = BatchStatus::Running;
+        tier.started_at.get_or_insert(at);
+        tier.ended_at = None;
+        tier.last_at = Some(at);
+        Some(())
+    }
+
+    fn complete_tier(&mut self, num: TierNum, status: BatchStatus, at: Timestamp) -> Option<()> {
+        let through = self.tiers.get(..=usize::from(num))?;
+        let may_end = self.submitted
+            && self.status == BatchStatus::Running
+            && !through.iter().any(TierState::is_open);
+        let tier = self.tiers.get_mut(usize::from(num))?;
+        let unfinished = !tier.entered.is_empty() && !tier.status.is_over();
+        let done = tier.done();
+        if !may_end || !unfinished || status != BatchStatus::of(done.len(), tier.failed().len()) {
             return None;
         }
         tier.status = status;
@@ -263,11 +280,26 @@ impl BatchState {
         for job in &mut tier.jobs {
             job.compact();
         }
-        let done = tier.done();
         let next = num.saturating_add(1);
         if self.pipeline.tier(next).is_some_and(|spec| spec.barrier) {
             self.enter(next, &done);
         }
+        Some(())
+    }
+
+    fn complete(&mut self, status: BatchStatus, at: Timestamp) -> Option<()> {
+        let unfinished = |tier: &TierState| {
+            tier.is_open() || (!tier.entered.is_empty() && !tier.status.is_over())
+        };
+        let may_end = self.submitted
+            && self.status == BatchStatus::Running
+            && !self.tiers.iter().any(unfinished);
+        let counts = self.counts();
+        if !may_end || status != BatchStatus::of(counts.completed, counts.failed) {
+            return None;
+        }
+        self.status = status;
+        self.ended_at = Some(at);
         Some(())
     }
 
@@ -286,6 +318,8 @@ impl BatchState {
                 let open = std::mem::take(&mut job.open);
                 job.cancelled.add(&open);
                 job.due.clear();
+                job.spent = Counters::default();
+                job.budgets.clear();
             }
         }
         Some(())
@@ -295,12 +329,17 @@ impl BatchState {
         &mut self,
         selected: &[Selected],
         max_retries: Option<u8>,
+        last: bool,
         at: Timestamp,
     ) -> Option<()> {
         if self.status == BatchStatus::Cancelled {
             return None;
         }
         let mut documents = UnitSet::new();
+        // All of it or nothing.
+        if !selected.iter().all(|s| self.job(s.tier, &s.job).is_some()) {
+            return None;
+        }
         for Selected { tier, job, units } in selected {
             let spec = self.pipeline.tier(*tier)?;
             let place = spec.jobs.iter().position(|spec| spec.name == *job)?;
@@ -320,7 +359,8 @@ impl BatchState {
         }
         if !documents.is_empty() {
             self.retries.increment(&documents);
-            self.rounds = self.rounds.saturating_add(1);
+            // A decision in several events is one round.
+            self.rounds = self.rounds.saturating_add(u32::from(last));
             self.status = BatchStatus::Running;
             self.ended_at = None;
         }
@@ -394,3 +434,6 @@ fn all_of(groups: &[FailedUnits]) -> UnitSet {
 
 /// The states of several batches, by their keys: for those who fold more than one.
 pub type Batches = BTreeMap<crate::ids::BatchKey, BatchState>;
+
+#[cfg(test)]
+mod tests;

@@ -227,10 +227,7 @@ impl Failure {
         Self {
             class: kind.usual_class(),
             kind,
-            message: clean(message.as_ref(), false)
-                .chars()
-                .take(FAILURE_MESSAGE_CHARS)
-                .collect(),
+            message: clean(message.as_ref(), false, FAILURE_MESSAGE_CHARS),
             code: None,
             detail: None,
             retry_after: None,
@@ -247,20 +244,19 @@ impl Failure {
     /// The same with a code.
     #[must_use]
     pub fn with_code(mut self, code: impl fmt::Display) -> Self {
-        let code = clean(&code.to_string(), false);
-        self.code = Some(code.chars().take(FAILURE_CODE_CHARS).collect());
+        self.code = Some(clean(&code.to_string(), false, FAILURE_CODE_CHARS));
         self
     }
 
     /// The same with more detail; of a long text the end is kept, since that is where tools say what hurt.
     #[must_use]
     pub fn with_detail(mut self, detail: impl AsRef<str>) -> Self {
-        let detail = clean(detail.as_ref(), true);
+        let detail = clean(detail.as_ref(), true, usize::MAX);
         let mut from = detail.len().saturating_sub(FAILURE_DETAIL_BYTES);
         while !detail.is_char_boundary(from) {
             from += 1;
         }
-        self.detail = Some(detail[from..].to_owned());
+        self.detail = Some(detail[from..].trim_start().to_owned());
         self
     }
 
@@ -272,16 +268,21 @@ impl Failure {
     }
 }
 
-/// Control characters could move a cursor or forge a log line; only line ends and tabs of a detail stay.
-fn clean(text: &str, multiline: bool) -> String {
-    text.trim()
+/// Control characters could move a cursor or forge a log line; only line ends and tabs of a detail stay. What is clean
+/// stays as it is, so that a failure reads back from the log as it was written.
+fn clean(text: &str, multiline: bool, chars: usize) -> String {
+    let mut harmless: String = text
         .chars()
         .map(|c| match c {
             '\n' | '\t' if multiline => c,
             c if c.is_control() => ' ',
             c => c,
         })
-        .collect()
+        .skip_while(|c| c.is_whitespace())
+        .take(chars)
+        .collect();
+    harmless.truncate(harmless.trim_end().len());
+    harmless
 }
 
 #[cfg(test)]

@@ -32,22 +32,37 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     if batch.status.is_over() && batch.tiers.iter().any(TierState::is_open) {
         found.push(format!("the batch is {} but has open units", batch.status));
     }
+    if batch.status.is_over() && batch.tiers.iter().any(is_running) {
+        found.push(format!(
+            "the batch is {} but a tier is running",
+            batch.status
+        ));
+    }
+    if batch.status.is_over() != batch.ended_at.is_some() {
+        found.push("the batch has an end, or the time of one, but not both".to_owned());
+    }
+    if batch.retries.units().last() >= Some(batch.documents) {
+        found.push("something was retried that is no document".to_owned());
+    }
     if batch.status == BatchStatus::Completed && counts.completed != u64::from(batch.documents) {
         found.push(format!("the batch is completed with {counts:?}"));
     }
     found
 }
 
+fn is_running(tier: &TierState) -> bool {
+    tier.status == BatchStatus::Running
+}
+
 fn check_tier(batch: &BatchState, num: TierNum, tier: &TierState, found: &mut Vec<String>) {
     if let Some(before) = num
         .checked_sub(1)
         .and_then(|n| batch.tiers.get(usize::from(n)))
+        && !tier.entered.is_subset(&before.done())
     {
-        if !tier.entered.is_subset(&before.done()) {
-            found.push(format!(
-                "tier {num} let in a unit that the tier before had not done"
-            ));
-        }
+        found.push(format!(
+            "tier {num} let in a unit that the tier before had not done"
+        ));
     }
     if tier.status.is_over() && tier.is_open() {
         found.push(format!("tier {num} is {} but has open units", tier.status));
@@ -87,6 +102,22 @@ fn job_problems(job: &JobState, entered: &UnitSet) -> Vec<&'static str> {
     }
     if !job.outputs.units().is_subset(&job.completed) {
         found.push("a unit that did not succeed has an output");
+    }
+    if !job.spent.units().is_subset(&job.open) {
+        found.push("a unit that is not open has spent attempts");
+    }
+    if !job.attempts.units().is_subset(entered) {
+        found.push("a unit was attempted that never entered");
+    }
+    if job
+        .budgets
+        .values()
+        .any(|units| !units.is_subset(&job.open))
+    {
+        found.push("a unit that is not open has a budget");
+    }
+    if job.due.values().any(UnitSet::is_empty) || job.budgets.values().any(UnitSet::is_empty) {
+        found.push("an empty set is kept");
     }
     if job.failures.units() != failed {
         found.push("the places of failures are not those of the failed units");

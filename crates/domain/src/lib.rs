@@ -6,6 +6,8 @@
 //!
 //! The coordinator, the projector and a replay run exactly this code, so that the same log gives the same state.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod command;
 pub mod decide;
 pub mod document;

@@ -38,6 +38,8 @@ pub const ATTEMPTS: u32 = 20;
 pub const UNKNOWN_ATTEMPTS: u32 = 2;
 /// Attempts of one unit, of all kinds, after which nothing more is tried by itself.
 pub const ATTEMPTS_EVER: u32 = 1_000;
+/// The longest wait that the other side may ask for (`retry_after`), in milliseconds: a day.
+pub const RETRY_AFTER_MS: u64 = 86_400_000;
 /// Range of `max_retry_count`.
 pub const MAX_RETRY_COUNT: std::ops::RangeInclusive<u8> = 1..=10;
 /// Range of `max_retries`.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     ids::{HandlerName, JobName, ResourceClass},
-    limits::OUTPUT_BYTES,
+    limits::{OUTPUT_BYTES, TIERS},
     time::Millis,
 };
 
@@ -159,6 +159,19 @@ impl Pipeline {
     #[must_use]
     pub fn tier(&self, tier: TierNum) -> Option<&TierSpec> {
         self.tiers.get(usize::from(tier))
+    }
+
+    /// Whether it has the shape that the fold relies on: at least one tier, each with jobs whose names differ. Every
+    /// pipeline that was read with [`Pipeline::from_value`] has.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let tier_is_sound = |tier: &TierSpec| {
+            let mut names: Vec<&JobName> = tier.jobs.iter().map(|job| &job.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            !names.is_empty() && names.len() == tier.jobs.len()
+        };
+        (1..=TIERS).contains(&self.tiers.len()) && self.tiers.iter().all(tier_is_sound)
     }
 
     /// Reads a pipeline as people write it (from TOML or JSON) and checks it whole.

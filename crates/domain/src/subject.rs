@@ -89,6 +89,15 @@ pub fn chunk(
     )
 }
 
+/// A chunk's subject, whoever can do it.
+#[must_use]
+pub fn chunk_of_any_pool(shard: Shard, key: &BatchKey, chunk: ChunkId) -> String {
+    format!(
+        "rd.work.{shard}.*.*.{}.{}.{chunk}",
+        key.namespace, key.batch
+    )
+}
+
 /// All chunks of a shard.
 #[must_use]
 pub fn chunks(shard: Shard) -> String {

@@ -315,6 +315,14 @@ impl Counters {
         }
     }
 
+    /// All units whose number is not zero.
+    #[must_use]
+    pub fn units(&self) -> UnitSet {
+        let mut all = UnitSet::new();
+        self.digits.iter().for_each(|digit| all.add(digit));
+        all
+    }
+
     /// The number of one unit.
     #[must_use]
     pub fn get(&self, unit: Ordinal) -> u32 {
@@ -378,6 +386,14 @@ impl Places {
         for range in units.ranges() {
             let (first, last) = range.into_inner();
             self.clear(first, last);
+            // As few runs as there can be, so that equal places are the same bytes.
+            let last = match last.checked_add(1).and_then(|next| self.runs.get(&next)) {
+                Some(&(end, s)) if s == seq => {
+                    self.runs.remove(&(last + 1));
+                    end
+                }
+                _ => last,
+            };
             let joined = match self.runs.range_mut(..first).next_back() {
                 Some((_, (end, s))) if *s == seq && *end + 1 == first => {
                     *end = last;

@@ -119,6 +119,7 @@ impl Taker {
                 subject: queued.message.subject.clone(),
                 payload: queued.message.payload.clone(),
                 trace: queued.message.trace.clone(),
+                id: u128::from(*seq),
                 delivered: queued.delivered,
                 receipt: Box::new(MemoryReceipt {
                     store: self.store.clone(),

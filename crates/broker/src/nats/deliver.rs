@@ -74,6 +74,8 @@ fn delivery(client: &Client, message: async_nats::Message, place: Place) -> Deli
         subject: message.subject.to_string(),
         payload: message.payload,
         trace,
+        // A stream made anew counts from 1 again; the time tells its messages from those before.
+        id: u128::from(place.stream_seq) << 64 | u128::from(place.stored_at),
         delivered: place.delivered,
         receipt: Box::new(NatsReceipt {
             client: client.clone(),

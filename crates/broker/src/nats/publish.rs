@@ -28,6 +28,16 @@ const SUBMIT_BOUND: Duration = Duration::from_secs(15);
 /// How long one try of it may take.
 const SUBMIT_WAIT: Duration = Duration::from_secs(4);
 
+/// For how long to rely on the log not having been replicated meanwhile.
+const KNOWN: Duration = Duration::from_secs(5);
+
+/// What appends share.
+#[derive(Default)]
+pub(super) struct Appending {
+    /// Whether there was one copy of the log, and when.
+    known: Option<(Instant, bool)>,
+}
+
 /// The header that carries the trace context.
 pub(super) const TRACE: &str = "traceparent";
 
@@ -100,13 +110,17 @@ impl Inner {
     ///
     /// The expected sequence alone does not protect a pipeline: when a message is refused because somebody else was
     /// faster, that one's message makes the log as long as the next in the pipeline expects, which is then taken.
-    /// So each message names the one before it as well.
+    /// So each message names the one before it as well. A replicated stream (2.15.1) breaks down for good when that
+    /// does not hold, so that there each message has to wait for the one before.
     pub(super) async fn append(&self, messages: &[Message], after: u64) -> Result<u64> {
-        let _turn = self.appending.lock().await;
+        let mut turn = self.appending.lock().await;
         let started = std::time::Instant::now();
-        let ids = match messages.len() {
-            0 | 1 => Vec::new(),
-            count => self.fresh_ids(count),
+        let chained = messages.len() > 1 && self.may_chain(&mut turn).await?;
+        let in_flight = if chained { MESSAGES_IN_FLIGHT } else { 1 };
+        let ids = if chained {
+            self.fresh_ids(messages.len())
+        } else {
+            Vec::new()
         };
         let id = |at: usize| ids.get(at).map(String::as_str);
         // The longest there are: what fits must not depend on where the log is.
@@ -123,7 +137,7 @@ impl Inner {
         while let Some(rest) = messages.get(done..).filter(|rest| !rest.is_empty()) {
             let expected = after + done as u64;
             let (stored, failure) = self
-                .pipeline(&self.names.events, rest, |at| Condition {
+                .pipeline(&self.names.events, rest, in_flight, |at| Condition {
                     after: Some(expected + at as u64),
                     // What is before the first is known by its sequence, and nothing of this is in flight then.
                     previous: at.checked_sub(1).and_then(|before| id(done + before)),
@@ -159,6 +173,17 @@ impl Inner {
         Ok(after + messages.len() as u64)
     }
 
+    /// Whether the log may be told which message is its last: not where it is replicated.
+    async fn may_chain(&self, appending: &mut Appending) -> Result<bool> {
+        let known = appending.known.filter(|(since, _)| since.elapsed() < KNOWN);
+        if let Some((_, single)) = known {
+            return Ok(single);
+        }
+        let single = self.stream_replicas(&self.names.events).await? == 1;
+        appending.known = Some((Instant::now(), single));
+        Ok(single)
+    }
+
     /// How many of the messages from `done` on are in the log where they belong.
     async fn read_back(&self, messages: &[Message], done: usize, after: u64) -> Result<usize> {
         let mut found = 0;
@@ -187,6 +212,7 @@ impl Inner {
         &self,
         stream: &str,
         messages: &[Message],
+        in_flight: usize,
         condition: impl Fn(usize) -> Condition<'a>,
     ) -> (usize, Option<PublishFailure>) {
         let mut guard = self.connection.denials.guard();
@@ -198,7 +224,7 @@ impl Inner {
         while done < messages.len() {
             let sendable = messages.get(next).filter(|message| {
                 unsent.is_none()
-                    && flying.len() < MESSAGES_IN_FLIGHT
+                    && flying.len() < in_flight
                     && (flying.is_empty() || bytes + message.payload.len() <= BYTES_IN_FLIGHT)
             });
             if let Some(message) = sendable {
@@ -266,7 +292,7 @@ impl Inner {
         let mut tries = 0;
         while let Some(rest) = chunks.get(done..).filter(|rest| !rest.is_empty()) {
             let (stored, failure) = self
-                .pipeline(&self.names.work, rest, |at| Condition {
+                .pipeline(&self.names.work, rest, MESSAGES_IN_FLIGHT, |at| Condition {
                     id: ids.get(done + at).map(String::as_str),
                     ..Condition::default()
                 })

@@ -64,6 +64,7 @@ struct StreamInfo {
 struct StreamConfig {
     #[serde(default)]
     max_age: u64,
+    num_replicas: usize,
 }
 
 #[derive(Deserialize)]
@@ -255,6 +256,14 @@ impl Inner {
             .demand(stream, &format!("STREAM.INFO.{stream}"), &())
             .await?;
         Ok(info.state.last_seq)
+    }
+
+    /// How many copies of a stream there are.
+    pub(super) async fn stream_replicas(&self, stream: &str) -> Result<usize> {
+        let info: StreamInfo = self
+            .demand(stream, &format!("STREAM.INFO.{stream}"), &())
+            .await?;
+        Ok(info.config.num_replicas)
     }
 
     /// The subjects of all messages of a stream, in pages.

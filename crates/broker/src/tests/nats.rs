@@ -19,6 +19,10 @@ impl NatsProvider {
         Self(server.await.unwrap().unwrap())
     }
 
+    async fn connect_once(&self) -> NatsBroker {
+        NatsBroker::connect(self.options()).await.unwrap()
+    }
+
     fn options(&self) -> ConnectOptions {
         ConnectOptions {
             lease_ttl: LEASE_TTL,
@@ -31,7 +35,7 @@ impl Provider for NatsProvider {
     type Broker = NatsBroker;
 
     async fn connect(&self) -> NatsBroker {
-        NatsBroker::connect(self.options()).await.unwrap()
+        self.connect_once().await
     }
 
     async fn lose(&self, lost: Lost) {
@@ -85,3 +89,6 @@ mod oldest {
         crate::tests::nats::old_provider().await
     }
 }
+
+mod cluster;
+mod faults;

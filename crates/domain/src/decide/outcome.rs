@@ -5,10 +5,11 @@ use crate::{
     event::{Attempt, Event},
     failure::{Failure, FailureClass, FailureKind},
     ids::{ChunkId, JobName, WorkerId},
-    limits::{ATTEMPTS_EVER, UNKNOWN_ATTEMPTS},
+    limits::{ATTEMPTS_EVER, RETRY_AFTER_MS, UNKNOWN_ATTEMPTS},
     packed::Packed,
     pipeline::{JobSpec, TierNum},
     state::{BatchState, JobState},
+    status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
     work::{FailedUnits, Outcome},
@@ -41,29 +42,53 @@ pub struct Lost {
 }
 
 /// Decides on attempts whose worker is gone: those still outstanding are superseded by a new attempt, at no cost to
-/// the budget.
+/// the budget. What has taken [`ATTEMPTS_EVER`] workers with it fails instead, so that it does not go on for ever.
 #[must_use]
 pub fn lost(batch: &BatchState, lost: &Lost) -> Option<Event> {
-    let (_, job) = batch.job(lost.tier, &lost.job)?;
+    let (_, job) = running_job(batch, lost.tier, &lost.job)?;
     let units = job.outstanding(&lost.units, lost.attempt);
-    (!units.is_empty()).then(|| Event::WorkerLost {
-        attempt: Attempt {
-            tier: lost.tier,
-            job: lost.job.clone(),
-            number: lost.attempt,
-            chunk: lost.chunk,
-            worker: lost.worker.clone(),
-            busy: Millis(0),
-        },
-        units,
+    if units.is_empty() {
+        return None;
+    }
+    let attempt = Attempt {
+        tier: lost.tier,
+        job: lost.job.clone(),
+        number: lost.attempt,
+        chunk: lost.chunk,
+        worker: lost.worker.clone(),
+        busy: Millis(0),
+    };
+    if lost.attempt < ATTEMPTS_EVER {
+        return Some(Event::WorkerLost { attempt, units });
+    }
+    let message = format!("the worker was lost in attempt {}", lost.attempt);
+    let failure = Failure::new(FailureKind::WORKER_LOST, message);
+    Some(Event::DocumentsFailed {
+        attempt,
+        class: failure.class,
+        kind: failure.kind.clone(),
+        units: vec![FailedUnits { units, failure }],
     })
+}
+
+/// A job that may have attempts outstanding: none has before the batch runs or after it is over.
+fn running_job<'a>(
+    batch: &'a BatchState,
+    tier: TierNum,
+    job: &JobName,
+) -> Option<(&'a JobSpec, &'a JobState)> {
+    if batch.status != BatchStatus::Running {
+        return None;
+    }
+    batch.job(tier, job)
 }
 
 /// Decides on a worker's report.
 #[must_use]
 pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> OutcomeDecision {
     let reported = outcome.units();
-    let Some((spec, job)) = batch.and_then(|batch| batch.job(outcome.tier, &outcome.job)) else {
+    let job = batch.and_then(|batch| running_job(batch, outcome.tier, &outcome.job));
+    let Some((spec, job)) = job else {
         return OutcomeDecision {
             events: Vec::new(),
             superseded: reported.len(),
@@ -102,18 +127,11 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
         });
     }
     let mut next: BTreeMap<(FailureClass, FailureKind, Next), Vec<FailedUnits>> = BTreeMap::new();
-    for (i, failed) in outcome.failures.iter().enumerate() {
+    for failed in &outcome.failures {
         let units = take(&failed.units);
-        let random = scramble(now.random.wrapping_add(i as u64));
-        for (what, units) in dispose(
-            spec,
-            job,
-            &failed.failure,
-            &units,
-            outcome.attempt,
-            now.at,
-            random,
-        ) {
+        // One random number for the whole report: those that failed alike in it stay together, in one event,
+        // however their messages differ.
+        for (what, units) in dispose(spec, job, &failed.failure, &units, outcome.attempt, now) {
             let failure = failed.failure.clone();
             next.entry((failure.class, failure.kind.clone(), what))
                 .or_default()
@@ -166,8 +184,7 @@ fn dispose(
     failure: &Failure,
     units: &UnitSet,
     attempt: u32,
-    now: Timestamp,
-    random: u64,
+    now: Now,
 ) -> Vec<(Next, UnitSet)> {
     if units.is_empty() {
         return Vec::new();
@@ -176,9 +193,10 @@ fn dispose(
         return vec![(Next::Nothing, units.clone())];
     }
     let asked = failure.retry_after.unwrap_or(Millis(0));
+    let asked = asked.min(Millis(RETRY_AFTER_MS));
     // A machine that was taken away says nothing about the document.
     if [FailureKind::PREEMPTED, FailureKind::WORKER_LOST].contains(&failure.kind) {
-        let retry_at = now.plus(asked);
+        let retry_at = now.at.plus(asked);
         return vec![(
             Next::Attempt {
                 retry_at,
@@ -207,9 +225,9 @@ fn dispose(
                 continue;
             }
             let what = if failed < budget.min(most) {
-                let wait = spec.backoff.wait(failed, random).max(asked);
+                let wait = spec.backoff.wait(failed, now.random).max(asked);
                 Next::Attempt {
-                    retry_at: now.plus(wait),
+                    retry_at: now.at.plus(wait),
                     counted: true,
                 }
             } else {
@@ -219,13 +237,4 @@ fn dispose(
         }
     }
     parts
-}
-
-/// Another random number from one (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
-/// 2014).
-fn scramble(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -1,1 +1,11 @@
-//! .
+//! What the domain decides, told as stories: given a pipeline, when this is asked or reported, then these events.
+
+mod attempts;
+mod cancel;
+mod commands;
+mod documents;
+mod driver;
+mod flow;
+mod outcomes;
+mod retry;
+pub(crate) mod story;

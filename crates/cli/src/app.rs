@@ -1,0 +1,97 @@
+//! What commands that use a system have at hand.
+
+use redrive_broker::nats::{ConnectOptions, NatsBroker};
+use redrive_client::Client;
+use redrive_domain::query::{BatchRef, BatchView, OfBatch};
+
+use crate::{
+    args::Format,
+    embedded::{self, Share},
+    identity,
+    settings::Settings,
+    system::Folder,
+};
+
+pub(crate) struct App {
+    pub(crate) client: Client<NatsBroker>,
+    pub(crate) output: Format,
+    /// How to name the system on the command line, for hints.
+    pub(crate) flags: String,
+    _share: Option<Share>,
+}
+
+/// Connects to the broker that is configured.
+pub(crate) async fn connect(settings: &Settings, url: &str) -> anyhow::Result<NatsBroker> {
+    let mut options = ConnectOptions::new(url);
+    options.creds.clone_from(&settings.creds);
+    options.name = identity::unique("redrive");
+    Ok(NatsBroker::connect(options).await?)
+}
+
+impl App {
+    /// Connects to the broker that is configured, or to the system of the data folder.
+    pub(crate) async fn open(settings: &Settings, data_given: bool) -> anyhow::Result<Self> {
+        let mut flags = String::new();
+        let (broker, share) = if let Some(url) = &settings.nats_url {
+            (connect(settings, url).await?, None)
+        } else {
+            let share = embedded::join(&Folder::new(&settings.data)?).await?;
+            if data_given {
+                flags = format!(" --data {}", quoted(&settings.data.to_string_lossy()));
+            }
+            (share.broker.clone(), Some(share))
+        };
+        if settings.namespace.as_str() != "default" {
+            flags.push_str(&format!(" --namespace {}", settings.namespace));
+        }
+        Ok(Self {
+            client: Client::new(broker, settings.namespace.clone(), identity::actor()),
+            output: settings.output,
+            flags,
+            _share: share,
+        })
+    }
+
+    /// With a system of one's own.
+    pub(crate) fn of(broker: NatsBroker, settings: &Settings, flags: String) -> Self {
+        Self {
+            client: Client::new(broker, settings.namespace.clone(), identity::actor()),
+            output: settings.output,
+            flags,
+            _share: None,
+        }
+    }
+
+    /// How a batch is doing.
+    pub(crate) async fn view(
+        &self,
+        batch: BatchRef,
+        min_seq: Option<u64>,
+    ) -> anyhow::Result<BatchView> {
+        Ok(self.client.status(&OfBatch { batch, min_seq }).await?)
+    }
+
+    /// A command to try next, as it can be pasted.
+    pub(crate) fn hint(&self, command: &str) -> String {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let rest = if rest.is_empty() {
+            String::new()
+        } else {
+            format!(" {rest}")
+        };
+        format!("redrive {verb}{rest}{}", self.flags)
+    }
+}
+
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = !word.is_empty()
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-+=:@".contains(c));
+    if plain {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,8 @@
+//! The commands.
+
+pub(crate) mod control;
+pub(crate) mod demo;
+pub(crate) mod history;
+pub(crate) mod look;
+pub(crate) mod roles;
+pub(crate) mod run;

@@ -1,0 +1,336 @@
+//! `events` and `replay`: the log, as it is and as what it amounts to.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use futures::StreamExt;
+use redrive_broker::{Broker, Range};
+use redrive_domain::{
+    event::Envelope,
+    evolve::evolve,
+    ids::BatchKey,
+    invariants::violations,
+    query::{BatchRef, BatchView, ListDocuments, ReadState},
+    state::BatchState,
+    subject,
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    app::App,
+    args::{EventsArgs, Format, ReplayArgs},
+    exit::{Exit, failed, usage},
+    output, say,
+};
+
+/// Documents that are named with an event at most; the rest are counted.
+const NAMED: u32 = 100;
+
+/// The shard: there is one so far.
+const SHARD: subject::Shard = 0;
+
+async fn key_of(app: &App, batch: BatchRef) -> anyhow::Result<BatchKey> {
+    let batch = match batch {
+        BatchRef::Id(batch) => batch,
+        BatchRef::Last => app.view(BatchRef::Last, None).await?.summary.batch,
+    };
+    Ok(BatchKey {
+        namespace: app.client.namespace().clone(),
+        batch,
+    })
+}
+
+async fn filter_of(app: &App, batch: Option<BatchRef>) -> anyhow::Result<String> {
+    Ok(match batch {
+        Some(batch) => subject::events_of_batch(SHARD, &key_of(app, batch).await?),
+        None => subject::events_of_namespace(SHARD, app.client.namespace()),
+    })
+}
+
+pub(crate) async fn events(app: &App, args: EventsArgs) -> anyhow::Result<Exit> {
+    let broker = app.client.broker();
+    let filter = filter_of(app, args.batch).await?;
+    let last = broker.last_seq().await?;
+    if last == 0 && !args.follow {
+        return Ok(Exit::Done);
+    }
+    let mut entries = broker.read(Range {
+        from: 1,
+        until: (!args.follow).then_some(last),
+        filter: Some(filter),
+    });
+    let mut found = false;
+    while let Some(entry) = entries.next().await {
+        let entry = entry?;
+        found = true;
+        let kind: String = entry
+            .subject
+            .split('.')
+            .skip(5)
+            .collect::<Vec<_>>()
+            .join(".");
+        let wanted = args.kind.as_ref().is_none_or(|wanted| {
+            kind.strip_prefix(wanted.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        if !wanted {
+            continue;
+        }
+        let shown = match Envelope::decode(&entry.payload) {
+            Ok(envelope) => shown(app, entry.seq, &kind, &envelope).await?,
+            Err(error) => {
+                json!({ "seq": entry.seq, "type": kind, "undecodable": error.to_string() })
+            }
+        };
+        output::line(&shown.to_string())?;
+    }
+    if let (false, Some(BatchRef::Id(batch))) = (found, args.batch) {
+        return Err(failed(
+            Exit::NotFound,
+            format!(
+                "there is no batch {batch} in namespace {}",
+                app.client.namespace()
+            ),
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// The events of a batch up to the one that a view speaks of.
+pub(super) async fn read_batch(
+    app: &App,
+    view: &BatchView,
+) -> anyhow::Result<
+    futures::stream::BoxStream<'static, redrive_broker::Result<redrive_broker::Entry>>,
+> {
+    let filter = filter_of(app, Some(BatchRef::Id(view.summary.batch))).await?;
+    Ok(app.client.broker().read(Range {
+        from: 1,
+        until: Some(view.last_seq),
+        filter: Some(filter),
+    }))
+}
+
+async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::Result<Value> {
+    let whole = serde_json::to_value(envelope)?;
+    let mut line = json!({ "seq": seq, "type": kind });
+    for field in ["at", "namespace", "batch", "cause", "actor", "trace", "id"] {
+        if let Some(value) = whole.get(field) {
+            line[field] = value.clone();
+        }
+    }
+    // An event without fields would be a bare name.
+    if let Some(fields) = whole
+        .get("event")
+        .and_then(|event| event.get(envelope.event.name()))
+    {
+        line["event"] = fields.clone();
+    }
+    let units = envelope.event.units();
+    if !units.is_empty() {
+        let query = ListDocuments {
+            batch: BatchRef::Id(envelope.batch),
+            units: units.take(u64::from(NAMED)),
+            limit: Some(NAMED),
+            min_seq: Some(seq),
+        };
+        let page = app.client.documents(&query).await?;
+        line["documents"] = page.items.into_iter().map(|row| row.id).collect();
+        line["documents_total"] = units.len().into();
+    }
+    Ok(line)
+}
+
+/// Until when to fold.
+enum Until {
+    Seq(u64),
+    Time(Timestamp),
+}
+
+fn until(text: &str) -> anyhow::Result<Until> {
+    if let Ok(seq) = text.parse() {
+        return Ok(Until::Seq(seq));
+    }
+    text.parse().map(Until::Time).map_err(|_| {
+        usage(format!("--until {text}: give a log sequence such as 120, or a time such as 2026-01-31T12:00:00Z"))
+    })
+}
+
+async fn fold(
+    app: &App,
+    filter: String,
+    until: Option<Until>,
+) -> anyhow::Result<(BTreeMap<BatchKey, BatchState>, u64)> {
+    let broker = app.client.broker();
+    let last = broker.last_seq().await?;
+    let (last, time) = match until {
+        None => (last, None),
+        Some(Until::Seq(seq)) => (seq.min(last), None),
+        Some(Until::Time(time)) => (last, Some(time)),
+    };
+    let mut batches: BTreeMap<BatchKey, BatchState> = BTreeMap::new();
+    let mut count = 0;
+    if last == 0 {
+        return Ok((batches, count));
+    }
+    let mut entries = broker.read(Range {
+        from: 1,
+        until: Some(last),
+        filter: Some(filter),
+    });
+    while let Some(entry) = entries.next().await {
+        let entry = entry?;
+        let envelope = match Envelope::decode(&entry.payload) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                say!("event {} is passed over: {error}", entry.seq);
+                continue;
+            }
+        };
+        if time.is_some_and(|time| envelope.at > time) {
+            break;
+        }
+        let key = envelope.key();
+        let mut state = batches.remove(&key);
+        evolve(&mut state, entry.seq, &envelope);
+        if let Some(state) = state {
+            batches.insert(key, state);
+        }
+        count += 1;
+    }
+    Ok((batches, count))
+}
+
+pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> {
+    let filter = filter_of(app, args.batch).await?;
+    let until = args.until.as_deref().map(until).transpose()?;
+    let (batches, count) = fold(app, filter, until).await?;
+    if let (true, Some(BatchRef::Id(batch))) = (batches.is_empty(), args.batch) {
+        return Err(failed(
+            Exit::NotFound,
+            format!(
+                "there is no batch {batch} in namespace {} at that point",
+                app.client.namespace()
+            ),
+        ));
+    }
+    if args.verify {
+        return verify(app, batches, count).await;
+    }
+    match (app.output, args.batch) {
+        (Format::Table, _) => {
+            for state in batches.values() {
+                let view = BatchView::of(state, state.last_at);
+                output::line(&super::look::show(&view))?;
+                output::line("")?;
+            }
+        }
+        (format, Some(_)) => {
+            for state in batches.values() {
+                output::one(format, state, |_| String::new())?;
+            }
+        }
+        (format, None) => {
+            let states: Vec<_> = batches.into_values().map(Ok::<_, anyhow::Error>).collect();
+            output::list(format, futures::stream::iter(states), None, &[], |_| {
+                Vec::new()
+            })
+            .await?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Compares a fresh fold of each batch with the projector's state as of the same event.
+async fn verify(
+    app: &App,
+    batches: BTreeMap<BatchKey, BatchState>,
+    count: u64,
+) -> anyhow::Result<Exit> {
+    let mut wrong = 0;
+    let total = batches.len();
+    for (key, folded) in batches {
+        let (folded, theirs) = same_moment(app, key.clone(), folded).await?;
+        let mut problems = violations(&folded);
+        if folded.encode()? != theirs.encode()? {
+            let differences = redrive_projector::differences(&folded, &theirs);
+            problems.extend(differences.iter().map(ToString::to_string));
+        }
+        for problem in &problems {
+            output::line(&format!("{}: {problem}", key.batch))?;
+        }
+        wrong += usize::from(!problems.is_empty());
+    }
+    if wrong > 0 {
+        return Err(failed(
+            Exit::Conflict,
+            format!("{wrong} of {total} batches differ from what the log says"),
+        ));
+    }
+    say!(
+        "Folded {count} events afresh: {total} {} identical with the projector's, byte for byte.",
+        if total == 1 { "state," } else { "states, each" }
+    );
+    Ok(Exit::Done)
+}
+
+/// The projector's state, and the fold as of the same event: while a batch runs, both move.
+async fn same_moment(
+    app: &App,
+    key: BatchKey,
+    folded: BatchState,
+) -> anyhow::Result<(BatchState, BatchState)> {
+    let mut folded = folded;
+    for _ in 0..20 {
+        let theirs = state_of(app, &key).await?;
+        if theirs.last_seq == folded.last_seq {
+            return Ok((folded, theirs));
+        }
+        let filter = subject::events_of_batch(SHARD, &key);
+        let (mut batches, _) = fold(app, filter, Some(Until::Seq(theirs.last_seq))).await?;
+        folded = batches
+            .remove(&key)
+            .context("the batch is gone from the log")?;
+        if folded.last_seq == theirs.last_seq {
+            return Ok((folded, theirs));
+        }
+    }
+    bail!("batch {} changes too fast to be compared", key.batch)
+}
+
+async fn state_of(app: &App, key: &BatchKey) -> anyhow::Result<BatchState> {
+    let mut bytes = Vec::new();
+    let mut as_of = None;
+    loop {
+        let query = ReadState {
+            batch: BatchRef::Id(key.batch),
+            offset: bytes.len() as u64,
+            min_seq: None,
+        };
+        let piece = app.client.state(&query).await?;
+        if as_of.is_some_and(|seq| seq != piece.last_seq) {
+            // It changed from piece to piece.
+            bytes.clear();
+            as_of = None;
+            continue;
+        }
+        as_of = Some(piece.last_seq);
+        bytes.extend(from_hex(&piece.hex).context("the projector's answer is not in base 16")?);
+        if bytes.len() as u64 >= piece.total || piece.hex.is_empty() {
+            return BatchState::decode(&bytes).context("the projector's state cannot be read");
+        }
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?))
+        .collect()
+}

@@ -1,0 +1,120 @@
+//! The roles: `dev`, `coordinator`, `worker`, `projector`.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use redrive_domain::ids::WorkerId;
+use redrive_worker::{handler::Handler, handlers};
+
+use crate::{
+    app,
+    args::{CoordinatorArgs, DevArgs, ProjectorArgs, WorkerArgs},
+    exit::{Exit, usage},
+    identity, say,
+    settings::Settings,
+    signals,
+    system::{Folder, System},
+};
+
+/// The broker of a role that runs by itself.
+const USUAL_URL: &str = "nats://127.0.0.1:4222";
+
+fn url(settings: &Settings) -> &str {
+    settings.nats_url.as_deref().unwrap_or(USUAL_URL)
+}
+
+pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Exit> {
+    let stop = signals::shutdown()?;
+    let folder = Folder::new(&settings.data)?;
+    let data = folder.path().display().to_string();
+    let mut system = System::start(folder, Some(args.port)).await?;
+    let mut config = redrive_worker::Config::new(0, identity::worker()?);
+    config.host = identity::host();
+    if let Some(jobs) = args.jobs {
+        config.slots = jobs;
+    }
+    system.start_worker(config, handlers::builtin()?);
+    say!("Redrive runs: broker, coordinator, projector and a worker.");
+    say!("  broker   {}", system.url());
+    say!("  data     {data}");
+    say!(
+        "Try, in another terminal:  redrive submit --nats-url {} -f PIPELINE.toml INPUT…  --watch",
+        system.url()
+    );
+    say!("Ctrl-C ends it; what it knows stays.");
+    let result = loop {
+        tokio::select! {
+            () = stop.cancelled() => break Ok(Exit::Done),
+            error = system.failed() => break Err(error),
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {
+                if !system.is_running() {
+                    break Err(anyhow::anyhow!("the broker has ended: see {data}/nats"));
+                }
+            }
+        }
+    };
+    say!("Ending…");
+    system.stop().await?;
+    result
+}
+
+pub(crate) async fn coordinator(
+    settings: &Settings,
+    args: CoordinatorArgs,
+) -> anyhow::Result<Exit> {
+    let stop = signals::shutdown()?;
+    let broker = app::connect(settings, url(settings)).await?;
+    let name = args.name.unwrap_or_else(|| identity::unique("coordinator"));
+    tracing::info!(name, "coordinator");
+    redrive_coordinator::run(broker, redrive_coordinator::Config::new(name), stop).await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Result<Exit> {
+    let stop = signals::shutdown()?;
+    let shipped = handlers::builtin()?;
+    let mut served: Vec<Arc<dyn Handler>> = Vec::new();
+    for wanted in &args.handlers {
+        let found = shipped.iter().find(|handler| handler.name() == *wanted);
+        served.push(Arc::clone(found.ok_or_else(|| {
+            let known: Vec<String> = shipped
+                .iter()
+                .map(|handler| handler.name().to_string())
+                .collect();
+            usage(format!(
+                "--handler {wanted}: there are {}",
+                known.join(", ")
+            ))
+        })?));
+    }
+    let broker = app::connect(settings, url(settings)).await?;
+    let id = match args.name {
+        Some(name) => WorkerId::new(name)?,
+        None => identity::worker()?,
+    };
+    tracing::info!(worker = %id, "worker");
+    let mut config = redrive_worker::Config::new(0, id);
+    config.host = identity::host();
+    config.classes = args.classes;
+    config.drain_grace = args.drain.into();
+    if let Some(jobs) = args.jobs {
+        config.slots = jobs;
+    }
+    redrive_worker::run(broker, config, served, stop).await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn projector(settings: &Settings, args: ProjectorArgs) -> anyhow::Result<Exit> {
+    let stop = signals::shutdown()?;
+    let broker = app::connect(settings, url(settings)).await?;
+    redrive_broker::Broker::ensure(&broker)
+        .await
+        .context("cannot prepare the broker")?;
+    tracing::info!(store = ?args.store, "projector");
+    let config = redrive_projector::Config {
+        data_dir: args.store,
+        ..redrive_projector::Config::default()
+    };
+    redrive_projector::run(broker, config, stop).await?;
+    Ok(Exit::Done)
+}

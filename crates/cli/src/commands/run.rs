@@ -1,0 +1,336 @@
+//! Work in this terminal: `run`, `resume`, and a retry of what ran here; and work for others: `submit`.
+
+use std::{collections::BTreeSet, num::NonZeroU32, path::Path};
+
+use redrive_client::Upload;
+use redrive_domain::{
+    command::{Command, Create, Start},
+    ids::{BatchId, Bucket, ResourceClass},
+    pipeline::Pipeline,
+    query::{BatchRef, BatchView},
+    time::Millis,
+};
+use redrive_worker::handlers;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    args::{Format, ResumeArgs, RunArgs, SubmitArgs},
+    exit::{Exit, usage},
+    identity, inputs,
+    inputs::Paths,
+    output,
+    progress::{Followed, follow, summary},
+    say, signals,
+};
+
+/// Jobs of a resource class with this prefix run in the terminal of whoever runs the batch: they need its files, its
+/// programs and its environment.
+const HERE: &str = "run-";
+
+/// Runs a batch here.
+pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
+    let batch = args.inputs.id.unwrap_or_else(identity::batch);
+    let class = ResourceClass::new(format!("{HERE}{}", batch.0.simple()))?;
+    let (pipeline, paths) = match (&args.exec, &args.pipeline) {
+        (Some(command), _) => (command_pipeline(&args, command, &class)?, Paths::AsGiven),
+        (None, Some(file)) => (in_class(read_pipeline(file)?, &class), Paths::Absolute),
+        (None, None) => {
+            return Err(usage(
+                "what is to be run? Give --exec COMMAND or -f PIPELINE",
+            ));
+        }
+    };
+    let start = if inputs::from_stdin(&args.inputs) {
+        Start::AtOnce
+    } else {
+        Start::OnSubmit
+    };
+    let stop = signals::shutdown()?;
+    create(app, &args.inputs.bucket, batch, pipeline, start).await?;
+    let here = Here::start(app, vec![class], args.jobs)?;
+    let mut upload = Upload::new(
+        &app.client,
+        args.inputs.bucket.clone(),
+        batch,
+        identity::command,
+    );
+    let handed = tokio::select! {
+        handed = inputs::hand_over(&args.inputs, paths, &mut upload) => handed,
+        () = stop.cancelled() => {
+            upload.flush().await?;
+            return interrupted(app, here, batch).await;
+        }
+    };
+    if let Err(error) = handed {
+        here.stop().await;
+        return Err(error);
+    }
+    let accepted = upload.finish().await?;
+    finish_here(app, here, batch, accepted.seq, &stop).await
+}
+
+/// Goes on with a batch here.
+pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> {
+    let view = app.view(args.batch.batch, None).await?;
+    let batch = view.summary.batch;
+    if view.summary.status.is_over() {
+        say!("{}", summary(&view));
+        say!(
+            "It is over: there is nothing to resume. To execute failed documents again: {}",
+            app.hint(&format!("retry {batch}"))
+        );
+        return Ok(Exit::of_batch(view.summary.status));
+    }
+    let stop = signals::shutdown()?;
+    let mut seq = view.last_seq;
+    if !view.submitted {
+        say!(
+            "The batch was interrupted while its documents were handed over: going on with the {} that arrived.",
+            view.summary.documents
+        );
+        let submit = Command::Submit(redrive_domain::command::Submit::default());
+        let bucket = &view.summary.bucket;
+        seq = app
+            .client
+            .command(bucket, batch, identity::command(), &submit)
+            .await?
+            .seq;
+    }
+    work_here(app, &view, seq, args.jobs, &stop).await
+}
+
+/// Works on a batch in this terminal until it is over.
+pub(crate) async fn work_here(
+    app: &App,
+    view: &BatchView,
+    seq: u64,
+    jobs: Option<NonZeroU32>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let here = Here::start(app, classes(view), jobs)?;
+    finish_here(app, here, view.summary.batch, seq, stop).await
+}
+
+/// Whether a batch is run by whoever is at the terminal.
+pub(crate) fn runs_here(view: &BatchView) -> bool {
+    classes(view)
+        .iter()
+        .any(|class| class.as_str().starts_with(HERE))
+}
+
+fn classes(view: &BatchView) -> Vec<ResourceClass> {
+    let jobs = view.tiers.iter().flat_map(|tier| &tier.jobs);
+    let classes: BTreeSet<_> = jobs.map(|job| job.class.clone()).collect();
+    classes.into_iter().collect()
+}
+
+async fn finish_here(
+    app: &App,
+    here: Here,
+    batch: BatchId,
+    seq: u64,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let followed = follow(app, BatchRef::Id(batch), Some(seq), None, stop).await;
+    match followed {
+        Ok(Followed::Over(view)) => {
+            here.stop().await;
+            Ok(ended(app, &view))
+        }
+        Ok(_) => interrupted(app, here, batch).await,
+        Err(error) => {
+            here.stop().await;
+            Err(error)
+        }
+    }
+}
+
+/// Says how a batch ended, and what to do next.
+pub(crate) fn ended(app: &App, view: &BatchView) -> Exit {
+    say!("{}", summary(view));
+    let exit = Exit::of_batch(view.summary.status);
+    if exit == Exit::Failures {
+        say!("  what failed, and why:   {}", app.hint("failures last"));
+        say!("  execute it once more:   {}", app.hint("retry last"));
+    }
+    if view.summary.counts.completed > 0 {
+        say!("  what came of the rest:  {}", app.hint("results last"));
+    }
+    exit
+}
+
+async fn interrupted(app: &App, here: Here, batch: BatchId) -> anyhow::Result<Exit> {
+    here.stop().await;
+    say!(
+        "Interrupted. Nothing is lost; go on with: {}",
+        app.hint(&format!("resume {batch}"))
+    );
+    Ok(Exit::Interrupted)
+}
+
+/// A worker in this process.
+struct Here {
+    stop: CancellationToken,
+    worker: JoinHandle<()>,
+}
+
+impl Here {
+    fn start(
+        app: &App,
+        classes: Vec<ResourceClass>,
+        jobs: Option<NonZeroU32>,
+    ) -> anyhow::Result<Self> {
+        let mut config = redrive_worker::Config::new(0, identity::worker()?);
+        config.classes = classes;
+        config.host = identity::host();
+        config.drain_grace = std::time::Duration::from_secs(3);
+        if let Some(jobs) = jobs {
+            config.slots = jobs;
+        }
+        let stop = CancellationToken::new();
+        let (broker, token) = (app.client.broker().clone(), stop.clone());
+        let handlers = handlers::builtin()?;
+        let worker = tokio::spawn(async move {
+            if let Err(error) = redrive_worker::run(broker, config, handlers, token).await {
+                tracing::error!(%error, "the worker ended");
+            }
+        });
+        Ok(Self { stop, worker })
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.worker.await {
+            tracing::warn!(%error, "the worker broke");
+        }
+    }
+}
+
+pub(crate) fn read_pipeline(file: &Path) -> anyhow::Result<Value> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| usage(format!("cannot read {name}: {error}")))?;
+    let is_json = file
+        .extension()
+        .is_some_and(|ext| ext.eq_ignore_ascii_case("json"));
+    let value: Value = if is_json {
+        serde_json::from_str(&text).map_err(|error| usage(format!("{name}: {error}")))?
+    } else {
+        toml::from_str(&text).map_err(|error| usage(format!("{name}: {error}")))?
+    };
+    // Told here, before anything is handed over, with the file's name.
+    Pipeline::from_value(&value).map_err(|error| usage(format!("{name}: {error}")))?;
+    Ok(value)
+}
+
+fn in_class(mut pipeline: Value, class: &ResourceClass) -> Value {
+    let tiers = pipeline.get_mut("tiers").and_then(Value::as_array_mut);
+    for tier in tiers.into_iter().flatten() {
+        let jobs = tier.get_mut("jobs").and_then(Value::as_array_mut);
+        for job in jobs.into_iter().flatten() {
+            if let Some(job) = job.as_object_mut() {
+                job.insert("class".to_owned(), class.as_str().into());
+            }
+        }
+    }
+    pipeline
+}
+
+fn command_pipeline(args: &RunArgs, command: &str, class: &ResourceClass) -> anyhow::Result<Value> {
+    let cwd = std::env::current_dir()?;
+    let mut params = json!({ "command": command, "cwd": cwd.to_string_lossy() });
+    if args.shell {
+        params["shell"] = true.into();
+    } else if shell_words::split(command).map_or(true, |words| words.is_empty()) {
+        return Err(usage(
+            "--exec: there is no command, or its quotes do not match",
+        ));
+    }
+    Ok(json!({
+        "name": output::brief(command, 60),
+        "tiers": [{
+            "name": "run",
+            "jobs": [{
+                "name": "exec",
+                "handler": "exec",
+                "class": class,
+                "params": params,
+                "timeout": span(args.timeout),
+                "max_attempts": args.max_attempts,
+                "max_output_bytes": args.max_output,
+            }],
+        }],
+    }))
+}
+
+fn span(span: Millis) -> String {
+    format!("{}ms", span.0)
+}
+
+async fn create(
+    app: &App,
+    bucket: &Bucket,
+    batch: BatchId,
+    pipeline: Value,
+    start: Start,
+) -> anyhow::Result<()> {
+    let create = Command::Create(Create { pipeline, start });
+    app.client
+        .command(bucket, batch, identity::command(), &create)
+        .await?;
+    Ok(())
+}
+
+/// Hands a batch to the workers of a system.
+pub(crate) async fn submit(app: &App, args: SubmitArgs) -> anyhow::Result<Exit> {
+    let pipeline = read_pipeline(&args.pipeline)?;
+    let batch = args.inputs.id.unwrap_or_else(identity::batch);
+    let stop = signals::shutdown()?;
+    create(app, &args.inputs.bucket, batch, pipeline, Start::OnSubmit).await?;
+    let mut upload = Upload::new(
+        &app.client,
+        args.inputs.bucket.clone(),
+        batch,
+        identity::command,
+    );
+    tokio::select! {
+        handed = inputs::hand_over(&args.inputs, Paths::Absolute, &mut upload) => handed?,
+        () = stop.cancelled() => {
+            say!("Interrupted before the batch had all its documents: nothing of it starts. Hand it over again with --id {batch}");
+            return Ok(Exit::Interrupted);
+        }
+    }
+    let accepted = upload.finish().await?;
+    match app.output {
+        Format::Table => output::line(&batch.to_string())?,
+        _ => output::line(&serde_json::to_string(&accepted)?)?,
+    }
+    if args.watch {
+        return watch(app, BatchRef::Id(batch), Some(accepted.seq), None, &stop).await;
+    }
+    Ok(Exit::Done)
+}
+
+/// Follows a batch until it is over.
+pub(crate) async fn watch(
+    app: &App,
+    batch: BatchRef,
+    min_seq: Option<u64>,
+    limit: Option<Millis>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    match follow(app, batch, min_seq, limit, stop).await? {
+        Followed::Over(view) => Ok(ended(app, &view)),
+        Followed::Interrupted => {
+            say!("No longer watching; the batch goes on.");
+            Ok(Exit::Interrupted)
+        }
+        Followed::TimedOut => {
+            say!("The batch is not over yet; it goes on.");
+            Ok(Exit::TimedOut)
+        }
+    }
+}

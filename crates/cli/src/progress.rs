@@ -1,0 +1,141 @@
+//! Following a batch with bars, where somebody watches.
+
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use redrive_domain::{
+    query::{BatchRef, BatchView},
+    status::BatchStatus,
+    time::Millis,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::App, output};
+
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(120);
+
+/// One bar a tier.
+pub(crate) struct Bars {
+    all: MultiProgress,
+    tiers: Vec<ProgressBar>,
+}
+
+impl Bars {
+    pub(crate) fn new() -> Self {
+        let all = MultiProgress::new();
+        if !output::is_watched() {
+            all.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self {
+            all,
+            tiers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn show(&mut self, view: &BatchView) {
+        while self.tiers.len() < view.tiers.len() {
+            let bar = self.all.add(ProgressBar::new(0));
+            let template = "{prefix:>14.bold} {bar:30.green/dim} {pos:>7}/{len} {msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("━╸─"));
+            }
+            self.tiers.push(bar);
+        }
+        let documents = u64::from(view.summary.documents);
+        for (bar, tier) in self.tiers.iter().zip(&view.tiers) {
+            bar.set_prefix(output::brief(&tier.name, 14));
+            bar.set_length(documents);
+            bar.set_position(tier.completed + tier.failed);
+            let waiting: u64 = tier.jobs.iter().map(|job| job.waiting).sum();
+            let mut notes = Vec::new();
+            if tier.failed > 0 {
+                notes.push(format!("{} failed", tier.failed));
+            }
+            if waiting > 0 {
+                notes.push(format!("{waiting} waiting to try again"));
+            }
+            bar.set_message(notes.join(", "));
+        }
+    }
+
+    /// Leaves the last state of the bars on the screen.
+    pub(crate) fn leave(&self) {
+        for bar in &self.tiers {
+            bar.abandon();
+        }
+    }
+}
+
+/// How the following ended.
+pub(crate) enum Followed {
+    Over(Box<BatchView>),
+    Interrupted,
+    TimedOut,
+}
+
+/// Follows a batch until it is over. The first look includes `min_seq`.
+pub(crate) async fn follow(
+    app: &App,
+    batch: BatchRef,
+    min_seq: Option<u64>,
+    limit: Option<Millis>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Followed> {
+    let end = limit.map(|limit| Instant::now() + limit.into());
+    let mut bars = Bars::new();
+    let mut min_seq = min_seq;
+    loop {
+        let view = app.view(batch, min_seq).await?;
+        bars.show(&view);
+        if view.summary.status.is_over() {
+            bars.leave();
+            return Ok(Followed::Over(Box::new(view)));
+        }
+        min_seq = Some(view.last_seq);
+        let timed_out = async {
+            match end {
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = timed_out => {
+                bars.leave();
+                return Ok(Followed::TimedOut);
+            }
+            () = stop.cancelled() => {
+                bars.leave();
+                return Ok(Followed::Interrupted);
+            }
+        }
+    }
+}
+
+/// One line on how a batch ended.
+pub(crate) fn summary(view: &BatchView) -> String {
+    let counts = view.summary.counts;
+    let took = view
+        .ended_at
+        .map(|end| end.since(view.submitted_at.unwrap_or(view.summary.created_at)))
+        .map_or_else(String::new, |took| format!(" in {took}"));
+    let retried = match view.retries {
+        0 => String::new(),
+        1 => ", 1 retry".to_owned(),
+        n => format!(", {n} retries"),
+    };
+    let stopped = match view.summary.status {
+        BatchStatus::Cancelled => format!(", {} cancelled", counts.cancelled),
+        _ => String::new(),
+    };
+    format!(
+        "{} {}{took}: {} of {} documents completed, {} failed{stopped}{retried}",
+        view.summary.batch,
+        view.summary.status,
+        counts.completed,
+        view.summary.documents,
+        counts.failed
+    )
+}

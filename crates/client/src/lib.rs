@@ -1,0 +1,221 @@
+//! What one who uses Redrive does: give commands, ask questions, hand documents over. The CLI and the gateway share it.
+
+mod upload;
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use redrive_broker::{Broker, BrokerError, Message};
+use redrive_domain::{
+    command::{Accepted, Answer, Command, CommandBody, Refusal},
+    ids::{BatchId, Bucket, CommandId, Namespace},
+    query::{
+        BatchSummary, BatchView, DocumentRow, FailureRow, ListBatches, ListDocuments, ListFailures,
+        ListResults, OfBatch, Page, ReadState, ResultRow, StatePiece,
+    },
+    subject,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use upload::{Upload, UploadError};
+
+/// How long to wait for an answer before asking again.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long to go on asking while nobody answers: a coordinator may be taking over.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why something asked for was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It was refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The broker is away, or nobody answers.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// Nobody that could answer is running.
+    #[error("no {0} is running: start one with `redrive {0}`, or everything with `redrive dev`")]
+    NobodyServes(&'static str),
+    /// The answer makes no sense.
+    #[error("the answer cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+/// A user of one namespace.
+#[derive(Debug, Clone)]
+pub struct Client<B> {
+    broker: B,
+    namespace: Namespace,
+    actor: Option<String>,
+}
+
+impl<B: Broker> Client<B> {
+    /// A user of a namespace; `actor` is noted in the history.
+    pub fn new(broker: B, namespace: Namespace, actor: Option<String>) -> Self {
+        Self {
+            broker,
+            namespace,
+            actor,
+        }
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &B {
+        &self.broker
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Gives a command and waits for the decision. It may be given again with the same id: it is done once.
+    ///
+    /// # Errors
+    /// Where it is refused, or nobody decides.
+    pub async fn command(
+        &self,
+        bucket: &Bucket,
+        batch: BatchId,
+        id: CommandId,
+        command: &Command,
+    ) -> Result<Accepted, ClientError> {
+        let body = CommandBody {
+            id: Some(id),
+            actor: self.actor.clone(),
+            fields: command.fields(),
+        };
+        let subject = subject::request(&self.namespace, bucket, batch, command.verb());
+        self.ask(subject, &body, "coordinator").await
+    }
+
+    async fn query<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        name: &str,
+        query: &Q,
+    ) -> Result<A, ClientError> {
+        let subject = subject::query(&self.namespace, name);
+        self.ask(subject, query, "projector").await
+    }
+
+    /// Asks until somebody answers or patience runs out. Only what may be asked twice is asked here.
+    async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        subject: String,
+        body: &Q,
+        role: &'static str,
+    ) -> Result<A, ClientError> {
+        let payload: bytes::Bytes = serde_json::to_vec(body)?.into();
+        let limit = self.broker.info().max_payload;
+        if payload.len() > limit {
+            let size = payload.len();
+            return Err(BrokerError::TooLarge { size, limit }.into());
+        }
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let message = Message {
+                subject: subject.clone(),
+                payload: payload.clone(),
+                trace: None,
+            };
+            let error = match self.broker.request(message, WAIT).await {
+                Ok(answer) => {
+                    return match serde_json::from_slice(&answer)? {
+                        Answer::Ok(answer) => Ok(answer),
+                        Answer::Error { refusal, .. } => Err(refusal.into()),
+                    };
+                }
+                Err(error) => error,
+            };
+            let again = matches!(
+                error,
+                BrokerError::NoResponders(_) | BrokerError::Timeout(_)
+            );
+            if !again || tokio::time::Instant::now() > end {
+                return Err(match error {
+                    BrokerError::NoResponders(_) => ClientError::NobodyServes(role),
+                    error => error.into(),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How a batch is doing.
+    ///
+    /// # Errors
+    /// Where there is no such batch, or nobody answers.
+    pub async fn status(&self, query: &OfBatch) -> Result<BatchView, ClientError> {
+        self.query("status", query).await
+    }
+
+    /// The documents of some ordinals.
+    ///
+    /// # Errors
+    /// Where there is no such batch, or nobody answers.
+    pub async fn documents(&self, query: &ListDocuments) -> Result<Page<DocumentRow>, ClientError> {
+        self.query("documents", query).await
+    }
+
+    /// A piece of a state's bytes.
+    ///
+    /// # Errors
+    /// Where there is no such batch, or nobody answers.
+    pub async fn state(&self, query: &ReadState) -> Result<StatePiece, ClientError> {
+        self.query("state", query).await
+    }
+
+    /// The namespace's batches, the last one first, page by page.
+    pub fn batches(
+        &self,
+        query: ListBatches,
+    ) -> impl Stream<Item = Result<BatchSummary, ClientError>> + '_ {
+        self.pages("batches", query, |query, after| query.after = Some(after))
+    }
+
+    /// The failed units of a batch, page by page.
+    pub fn failures(
+        &self,
+        query: ListFailures,
+    ) -> impl Stream<Item = Result<FailureRow, ClientError>> + '_ {
+        self.pages("failures", query, |query, after| query.after = Some(after))
+    }
+
+    /// What the jobs of a batch made, page by page.
+    pub fn results(
+        &self,
+        query: ListResults,
+    ) -> impl Stream<Item = Result<ResultRow, ClientError>> + '_ {
+        self.pages("results", query, |query, after| query.after = Some(after))
+    }
+
+    fn pages<Q, A>(
+        &self,
+        name: &'static str,
+        query: Q,
+        set_after: fn(&mut Q, String),
+    ) -> impl Stream<Item = Result<A, ClientError>> + '_
+    where
+        Q: Serialize + Send + 'static,
+        A: DeserializeOwned + Send + 'static,
+    {
+        stream::unfold(Some(query), move |query| async move {
+            let mut query = query?;
+            let page: Result<Page<A>, ClientError> = self.query(name, &query).await;
+            Some(match page {
+                Ok(page) => {
+                    let next = page.next.map(|after| {
+                        set_after(&mut query, after);
+                        query
+                    });
+                    (
+                        stream::iter(page.items.into_iter().map(Ok).collect::<Vec<_>>()),
+                        next,
+                    )
+                }
+                Err(error) => (stream::iter(vec![Err(error)]), None),
+            })
+        })
+        .flatten()
+    }
+}

@@ -1,0 +1,131 @@
+//! Handing documents over in pages, with bounded memory, so that a break at any point can be taken up again.
+
+use redrive_broker::Broker;
+use redrive_domain::{
+    command::{Accepted, AddDocuments, Command, Submit},
+    document::{Document, InvalidDocument},
+    ids::{BatchId, Bucket, CommandId},
+};
+
+use crate::{Client, ClientError};
+
+/// Documents on a page.
+const DOCUMENTS: usize = 5_000;
+/// Bytes on a page, about: it has to fit in a message with room to spare.
+const BYTES: usize = 512 * 1024;
+
+/// Why documents were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// A document is out of bounds.
+    #[error("document {number}: {error}")]
+    Document {
+        /// Its number, from 1.
+        number: u64,
+        /// Which bound.
+        error: InvalidDocument,
+    },
+    /// The system did not take them.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// A batch that is being filled.
+pub struct Upload<'a, B, I> {
+    client: &'a Client<B>,
+    bucket: Bucket,
+    batch: BatchId,
+    new_id: I,
+    page: Vec<Document>,
+    bytes: usize,
+    first: u32,
+}
+
+impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
+    /// Begins to fill a batch that has been created. `new_id` makes ids of commands.
+    pub fn new(client: &'a Client<B>, bucket: Bucket, batch: BatchId, new_id: I) -> Self {
+        Self {
+            client,
+            bucket,
+            batch,
+            new_id,
+            page: Vec::new(),
+            bytes: 0,
+            first: 0,
+        }
+    }
+
+    /// How many documents there are by now.
+    pub fn documents(&self) -> u32 {
+        self.first + u32::try_from(self.page.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there are documents that have not been handed over.
+    pub fn has_unsent(&self) -> bool {
+        !self.page.is_empty()
+    }
+
+    /// Adds a document. It is handed over with its page.
+    ///
+    /// # Errors
+    /// Where it is out of bounds, or its page was not taken.
+    pub async fn add(&mut self, document: Document) -> Result<(), UploadError> {
+        let number = u64::from(self.documents()) + 1;
+        document
+            .validate()
+            .map_err(|error| UploadError::Document { number, error })?;
+        // Quotes and escapes make JSON somewhat longer than its texts.
+        let size = 32
+            + document.id.len()
+            + document.uri.as_ref().map_or(0, String::len)
+            + document
+                .data
+                .as_ref()
+                .map_or(0, |data| data.to_string().len());
+        if self.page.len() >= DOCUMENTS || (self.bytes + size > BYTES && !self.page.is_empty()) {
+            self.flush().await?;
+        }
+        self.bytes += size;
+        self.page.push(document);
+        Ok(())
+    }
+
+    /// Hands over what has been added.
+    ///
+    /// # Errors
+    /// Where it was not taken.
+    pub async fn flush(&mut self) -> Result<(), UploadError> {
+        if self.page.is_empty() {
+            return Ok(());
+        }
+        let documents = std::mem::take(&mut self.page);
+        let count = u32::try_from(documents.len()).unwrap_or(u32::MAX);
+        let add = Command::AddDocuments(AddDocuments {
+            first: Some(self.first),
+            documents,
+        });
+        let id = (self.new_id)();
+        self.client
+            .command(&self.bucket, self.batch, id, &add)
+            .await?;
+        self.first += count;
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Says that the batch has all its documents.
+    ///
+    /// # Errors
+    /// Where that was not taken.
+    pub async fn finish(mut self) -> Result<Accepted, UploadError> {
+        self.flush().await?;
+        let submit = Command::Submit(Submit {
+            documents: Some(self.first),
+        });
+        let id = (self.new_id)();
+        Ok(self
+            .client
+            .command(&self.bucket, self.batch, id, &submit)
+            .await?)
+    }
+}

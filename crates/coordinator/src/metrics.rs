@@ -1,0 +1,24 @@
+//! The names of the coordinator's metrics.
+
+/// Events appended.
+pub const EVENTS: &str = "redrive_coordinator_events_total";
+/// Inputs taken, by `kind`: `command`, `request`, `outcome`, `heartbeat`.
+pub const INPUTS: &str = "redrive_coordinator_inputs_total";
+/// Commands that were refused, by `code`.
+pub const REFUSED: &str = "redrive_coordinator_refused_commands_total";
+/// Units whose outcome came too late, twice, or for a superseded attempt.
+pub const SUPERSEDED: &str = "redrive_coordinator_superseded_units_total";
+/// Chunks handed out.
+pub const CHUNKS: &str = "redrive_coordinator_chunks_total";
+/// Chunks lost with their worker.
+pub const LOST: &str = "redrive_coordinator_lost_chunks_total";
+/// Chunks handed out and not yet reported.
+pub const CHUNKS_OUT: &str = "redrive_coordinator_chunks_out";
+/// Batches held in memory.
+pub const BATCHES: &str = "redrive_coordinator_batches";
+/// Live workers.
+pub const WORKERS: &str = "redrive_coordinator_workers";
+/// Whether this coordinator leads: 1 or 0.
+pub const LEADS: &str = "redrive_coordinator_leads";
+/// Time from taking inputs to having their events in the log, in seconds.
+pub const ROUND: &str = "redrive_coordinator_round_seconds";

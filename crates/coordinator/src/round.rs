@@ -1,0 +1,174 @@
+//! One round of the leader: what came in is decided, what was decided is appended in one go, and only then does anybody
+//! hear of it. A round that cannot be appended leaves no trace but a leader that has to fold the log afresh.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use redrive_broker::{Message, Receipt, Reply};
+use redrive_domain::{
+    command::{Accepted, Answer, Refusal},
+    decide,
+    event::{Cause, Envelope, Event, VERSION},
+    evolve::evolve,
+    ids::{BatchKey, EventId},
+    state::BatchState,
+    subject::{self, Shard},
+    time::Timestamp,
+};
+
+use crate::world::Chance;
+
+/// Who asked, and what for.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) cause: Cause,
+    pub(crate) actor: Option<String>,
+    pub(crate) trace: Option<String>,
+}
+
+impl Origin {
+    pub(crate) fn state() -> Self {
+        Self {
+            cause: Cause::State,
+            actor: None,
+            trace: None,
+        }
+    }
+}
+
+/// Something that is done once the round stands in the log.
+pub(crate) enum Effect {
+    /// A delivery is dealt with.
+    Ack(Box<dyn Receipt>),
+    /// A request is answered.
+    Answer {
+        reply: Box<dyn Reply>,
+        batch: BatchKey,
+        decided: Result<Accepted, Refusal>,
+    },
+}
+
+/// The batches in memory, by their keys.
+pub(crate) type Batches = BTreeMap<BatchKey, BatchState>;
+
+#[derive(Default)]
+pub(crate) struct Round {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) touched: BTreeSet<BatchKey>,
+}
+
+/// What an event needs beside its content.
+pub(crate) struct Stamp<'a> {
+    pub(crate) shard: Shard,
+    pub(crate) now: Timestamp,
+    pub(crate) chance: &'a mut Chance,
+    /// The sequence of the last event that stands in the log.
+    pub(crate) last_seq: u64,
+}
+
+impl Round {
+    /// Takes an event into the round and folds it. Returns the sequence that it will have.
+    pub(crate) fn emit(
+        &mut self,
+        batches: &mut Batches,
+        stamp: &mut Stamp<'_>,
+        key: &BatchKey,
+        origin: &Origin,
+        event: Event,
+    ) -> Option<u64> {
+        let envelope = Envelope {
+            v: VERSION,
+            id: EventId(stamp.chance.id(stamp.now)),
+            at: stamp.now,
+            namespace: key.namespace.clone(),
+            batch: key.batch,
+            cause: origin.cause,
+            actor: origin.actor.clone(),
+            trace: origin.trace.clone(),
+            event,
+        };
+        let payload = match envelope.encode() {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::error!(%error, batch = %key, "an event has no encoding; it is dropped");
+                return None;
+            }
+        };
+        let seq = stamp.last_seq + self.messages.len() as u64 + 1;
+        self.messages.push(Message {
+            subject: subject::event(stamp.shard, key, &envelope.event.subject_type()),
+            payload: payload.into(),
+            trace: envelope.trace.clone(),
+        });
+        let mut state = batches.remove(key);
+        evolve(&mut state, seq, &envelope);
+        if let Some(state) = state {
+            batches.insert(key.clone(), state);
+        }
+        self.touched.insert(key.clone());
+        Some(seq)
+    }
+
+    /// Takes in what follows from the state of the touched batches.
+    pub(crate) fn settle(&mut self, batches: &mut Batches, stamp: &mut Stamp<'_>) {
+        for key in self.touched.clone() {
+            // Three steps a tier and one for the batch: a bound on what is a handful.
+            for _ in 0..=3 * redrive_domain::limits::TIERS {
+                let Some(event) = batches.get(&key).and_then(decide::settle) else {
+                    break;
+                };
+                self.emit(batches, stamp, &key, &Origin::state(), event);
+            }
+        }
+    }
+
+    /// Does what had to wait until the round stood in the log.
+    pub(crate) async fn finish(self, batches: &Batches) {
+        for effect in self.effects {
+            let done = match effect {
+                Effect::Ack(receipt) => receipt.ack().await,
+                Effect::Answer {
+                    reply,
+                    batch,
+                    decided,
+                } => {
+                    let (body, error) = answer(batches.get(&batch), decided);
+                    reply.send(body, error).await
+                }
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "an answer or acknowledgement got lost; it will be asked again");
+            }
+        }
+    }
+}
+
+/// The answer to a request, and what of it goes into the headers.
+pub(crate) fn answer(
+    batch: Option<&BatchState>,
+    decided: Result<Accepted, Refusal>,
+) -> (Bytes, Option<(u16, String)>) {
+    let (answer, error) = match decided {
+        Ok(mut accepted) => {
+            if let Some(batch) = batch {
+                accepted.status = batch.status;
+                accepted.documents = batch.documents;
+            }
+            (Answer::Ok(accepted), None)
+        }
+        Err(refusal) => {
+            let message = refusal.to_string();
+            let code = match refusal {
+                Refusal::Invalid { .. } => 400,
+                Refusal::NotAllowed { .. } => 403,
+                Refusal::NotFound { .. } => 404,
+                Refusal::Conflict { .. } => 409,
+            };
+            let line = message.lines().next().unwrap_or_default().to_owned();
+            (Answer::Error { refusal, message }, Some((code, line)))
+        }
+    };
+    let body = serde_json::to_vec(&answer).unwrap_or_default();
+    (body.into(), error)
+}

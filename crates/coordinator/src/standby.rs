@@ -1,0 +1,146 @@
+//! Waiting to lead. The lease decides who tries; the chained appends decide who writes.
+
+use std::time::Duration;
+
+use redrive_broker::{Broker, BrokerError, Lease};
+use redrive_domain::subject::Shard;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    leader::Leader,
+    metrics,
+    world::{Chance, Clock},
+};
+
+const LEASE: &str = "coordinator";
+
+/// What a coordinator is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The shard.
+    pub shard: Shard,
+    /// The name under which it holds the lease; no two may share one.
+    pub name: String,
+    /// After how long without a heartbeat a worker counts as lost.
+    pub worker_timeout: Duration,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// The seed of ids and jitter; none for the operating system's randomness.
+    pub seed: Option<u64>,
+}
+
+impl Config {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(name: String) -> Self {
+        Self {
+            shard: 0,
+            name,
+            worker_timeout: Duration::from_secs(4),
+            clock: Clock::system(),
+            seed: None,
+        }
+    }
+}
+
+/// Why a coordinator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The broker does not let it work.
+    #[error("the coordinator cannot work: {0}")]
+    Broker(#[source] BrokerError),
+}
+
+/// Why a leader stopped leading.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stepped {
+    #[error("it was told to stop")]
+    Told,
+    #[error("the lease is with somebody else")]
+    LeaseLost,
+    #[error("the broker: {0}")]
+    Broker(#[from] BrokerError),
+}
+
+/// Runs a coordinator until the shutdown. Any number may run; one leads, the others stand by.
+///
+/// # Errors
+/// Where the broker does not allow what a coordinator has to do. A broker that is away is waited for.
+pub async fn run<B: Broker>(
+    broker: B,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), CoordinatorError> {
+    let mut chance = config.seed.map_or_else(Chance::system, Chance::seeded);
+    let ttl = broker.lease_ttl();
+    loop {
+        let lease = match broker.ensure().await {
+            Ok(()) => broker.lease(LEASE, &config.name).await,
+            Err(error) => Err(error),
+        };
+        match lease {
+            Ok(Lease::Held) => {
+                let reason = lead(&broker, &config, &mut chance, &shutdown).await;
+                ::metrics::gauge!(metrics::LEADS).set(0);
+                tracing::info!(name = config.name, %reason, "no longer leading");
+            }
+            Ok(Lease::HeldBy(other)) => tracing::debug!(other, "standing by"),
+            Err(error @ BrokerError::Denied(_)) => return Err(CoordinatorError::Broker(error)),
+            Err(error) => tracing::warn!(%error, "cannot ask for the lease"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(ttl / 4) => {}
+        }
+    }
+    if let Err(error) = broker.release(LEASE, &config.name).await {
+        tracing::debug!(%error, "cannot give the lease back; it will run out");
+    }
+    Ok(())
+}
+
+async fn lead<B: Broker>(
+    broker: &B,
+    config: &Config,
+    chance: &mut Chance,
+    shutdown: &CancellationToken,
+) -> Stepped {
+    let leading = shutdown.child_token();
+    let renewing = tokio::spawn(renew(broker.clone(), config.name.clone(), leading.clone()));
+    let result = async {
+        let mut leader = Leader::load(broker.clone(), config, chance, leading.clone()).await?;
+        ::metrics::gauge!(metrics::LEADS).set(1);
+        tracing::info!(name = config.name, "leading");
+        leader.run().await
+    };
+    let stepped = tokio::select! {
+        stepped = result => stepped.err().unwrap_or(Stepped::Told),
+        () = leading.cancelled() => Stepped::LeaseLost,
+    };
+    leading.cancel();
+    renewing.abort();
+    if shutdown.is_cancelled() {
+        Stepped::Told
+    } else {
+        stepped
+    }
+}
+
+/// Holds on to the lease; ends the leading when somebody else has it, or when nobody can say for a whole term.
+async fn renew<B: Broker>(broker: B, name: String, leading: CancellationToken) {
+    let ttl = broker.lease_ttl();
+    let mut held = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(ttl / 4).await;
+        match tokio::time::timeout(ttl / 2, broker.lease(LEASE, &name)).await {
+            Ok(Ok(Lease::Held)) => held = tokio::time::Instant::now(),
+            Ok(Ok(Lease::HeldBy(_))) => break,
+            Ok(Err(error)) => tracing::warn!(%error, "cannot renew the lease"),
+            Err(_) => tracing::warn!("cannot renew the lease: no answer"),
+        }
+        if held.elapsed() > ttl {
+            break;
+        }
+    }
+    leading.cancel();
+}

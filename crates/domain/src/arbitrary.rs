@@ -1,0 +1,342 @@
+//! Values of every shape for property tests, sensible or not.
+
+use proptest::{collection::vec, option, prelude::*};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    command::{Excluded, Refusal, RetryMode, Start, Verb},
+    document::{Document, Output},
+    event::{Attempt, Cause, Envelope, Event, Selected},
+    failure::{Failure, FailureClass, FailureKind},
+    ids::{BatchId, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
+    packed::Packed,
+    pipeline::{Pipeline, SpecError},
+    status::BatchStatus,
+    time::{Millis, Timestamp},
+    units::UnitSet,
+    work::FailedUnits,
+};
+
+pub(crate) fn unit_set() -> impl Strategy<Value = UnitSet> {
+    let run = prop_oneof![
+        8 => (0u32..40, 1u32..20),
+        1 => (0u32..200_000, 1u32..70_000),
+        1 => (u32::MAX - 100..=u32::MAX, 1u32..200),
+    ];
+    let sparse = (0u32..100_000, 2u32..5, 0u32..9_000)
+        .prop_map(|(first, step, n)| (0..n).map(|i| first + i * step).collect());
+    let runs = vec(run, 0..4).prop_map(|runs| {
+        runs.into_iter()
+            .fold(UnitSet::new(), |mut set, (first, n)| {
+                set.add(&UnitSet::run(first, n));
+                set
+            })
+    });
+    prop_oneof![9 => runs, 1 => sparse]
+}
+
+fn status() -> impl Strategy<Value = BatchStatus> + Clone {
+    proptest::sample::select(vec![
+        BatchStatus::Pending,
+        BatchStatus::Running,
+        BatchStatus::Completed,
+        BatchStatus::CompletedWithFailures,
+        BatchStatus::Failed,
+        BatchStatus::Cancelled,
+    ])
+}
+
+fn class() -> impl Strategy<Value = FailureClass> {
+    proptest::sample::select(FailureClass::ALL.to_vec())
+}
+
+fn kind() -> impl Strategy<Value = FailureKind> {
+    prop_oneof![
+        Just(FailureKind::NETWORK),
+        Just(FailureKind::REJECTED),
+        "[a-z]{1,3}".prop_map(|word| FailureKind::new(word).unwrap()),
+    ]
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    let text = option::of("(?s).{0,20}");
+    (
+        class(),
+        kind(),
+        "(?s).{0,20}",
+        text.clone(),
+        text,
+        option::of(any::<u64>()),
+    )
+        .prop_map(|(class, kind, message, code, detail, wait)| {
+            let mut failure = Failure::new(kind, message).with_class(class);
+            failure.retry_after = wait.map(Millis);
+            if let Some(code) = code {
+                failure = failure.with_code(code);
+            }
+            match detail {
+                Some(detail) => failure.with_detail(detail),
+                None => failure,
+            }
+        })
+}
+
+fn failed() -> impl Strategy<Value = Vec<FailedUnits>> {
+    let one = (unit_set(), failure()).prop_map(|(units, failure)| FailedUnits { units, failure });
+    vec(one, 0..3)
+}
+
+fn job_name() -> impl Strategy<Value = JobName> {
+    proptest::sample::select(vec!["a", "b", "z"]).prop_map(|name| JobName::new(name).unwrap())
+}
+
+fn attempt() -> impl Strategy<Value = Attempt> {
+    let busy = prop_oneof![0u64..9, Just(u64::MAX)];
+    (
+        0u16..5,
+        job_name(),
+        any::<u32>(),
+        any::<u128>(),
+        any::<bool>(),
+        busy,
+    )
+        .prop_map(|(tier, job, number, chunk, known, busy)| Attempt {
+            tier: if tier == 4 { u16::MAX } else { tier },
+            job,
+            number,
+            chunk: ChunkId(Uuid::from_u128(chunk)),
+            worker: known.then(|| WorkerId::new("w").unwrap()),
+            busy: Millis(busy),
+        })
+}
+
+/// Pipelines of up to three tiers, among them some that nobody could have made.
+fn pipeline() -> impl Strategy<Value = Pipeline> {
+    let tier = (
+        any::<bool>(),
+        proptest::sample::select(vec!["a", "a b", "b", "a b", "a a", ""]),
+    );
+    vec(tier, 0..4).prop_map(|tiers| {
+        let job = json!({ "handler": "x", "name": "a" });
+        let one = json!({ "tiers": [{ "jobs": [job] }] });
+        let mut pipeline = Pipeline::from_value(&one).unwrap();
+        let usual = pipeline.tiers[0].clone();
+        pipeline.tiers = tiers
+            .into_iter()
+            .map(|(barrier, jobs)| {
+                let mut tier = usual.clone();
+                tier.barrier = barrier;
+                tier.jobs = jobs
+                    .split_whitespace()
+                    .map(|name| {
+                        let mut job = usual.jobs[0].clone();
+                        job.name = JobName::new(name).unwrap();
+                        job
+                    })
+                    .collect();
+                tier
+            })
+            .collect();
+        pipeline
+    })
+}
+
+fn data() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({ "b": [1, -2, 3.5], "a": null })),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        // JSON texts are read to within one last digit, so only numbers with short ones come back the same.
+        (-9_999i32..9_999).prop_map(|n| Value::from(f64::from(n) / 8.0)),
+        ".{0,9}".prop_map(Value::from),
+    ]
+}
+
+fn document() -> impl Strategy<Value = Document> {
+    (".{1,9}", option::of(".{0,9}"), option::of(data())).prop_map(|(id, uri, data)| Document {
+        id,
+        uri,
+        data,
+    })
+}
+
+fn documents_event() -> impl Strategy<Value = Event> {
+    let numbers = prop_oneof![
+        3 => (Just(0u32), 0u32..50),
+        3 => (0u32..60, 0u32..50),
+        1 => (any::<u32>(), any::<u32>()),
+        1 => (Just(0u32), 60_000u32..140_000),
+    ];
+    (numbers, vec(document(), 0..3)).prop_map(|((first, count), documents)| Event::DocumentsAdded {
+        first,
+        count,
+        documents: Packed::new(&documents).unwrap(),
+    })
+}
+
+fn tier() -> impl Strategy<Value = u16> {
+    prop_oneof![9 => 0u16..4, 1 => any::<u16>()]
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        vec(("[a-z]{0,5}", ".{0,9}"), 0..3).prop_map(|errors| Refusal::Invalid {
+            errors: errors
+                .into_iter()
+                .map(|(path, message)| SpecError { path, message })
+                .collect(),
+        }),
+        ".{0,9}".prop_map(|what| Refusal::NotFound { what }),
+        ".{0,9}".prop_map(|message| Refusal::Conflict { message }),
+        ".{0,9}".prop_map(|message| Refusal::NotAllowed { message }),
+    ]
+}
+
+fn work_event() -> impl Strategy<Value = Event> {
+    let outputs = option::of(vec((any::<u32>(), ".{0,9}"), 0..3));
+    prop_oneof![
+        3 => (attempt(), unit_set(), unit_set(), outputs).prop_map(
+            |(attempt, units, skipped, outputs)| Event::DocumentsCompleted {
+                attempt,
+                units,
+                skipped,
+                outputs: outputs.map(|all| {
+                    let all = all.into_iter().map(|(unit, text)| (unit, Output::text(text)));
+                    Packed::new(&all.collect()).unwrap()
+                }),
+            }
+        ),
+        1 => (attempt(), class(), kind(), failed(), timestamp(), any::<bool>()).prop_map(
+            |(attempt, class, kind, units, retry_at, counted)| Event::AttemptFailed {
+                attempt,
+                class,
+                kind,
+                units,
+                retry_at,
+                counted,
+            }
+        ),
+        2 => (attempt(), class(), kind(), failed()).prop_map(|(attempt, class, kind, units)| {
+            Event::DocumentsFailed {
+                attempt,
+                class,
+                kind,
+                units,
+            }
+        }),
+        1 => (attempt(), unit_set()).prop_map(|(attempt, units)| Event::WorkerLost { attempt, units }),
+    ]
+}
+
+fn retry_event() -> impl Strategy<Value = Event> {
+    let selected = (tier(), job_name(), unit_set()).prop_map(|(tier, job, units)| Selected {
+        tier,
+        job,
+        units,
+    });
+    let excluded =
+        (option::of(class()), any::<u64>(), any::<u64>()).prop_map(|(class, retry_limit, tier)| {
+            Excluded {
+                class: class.map(|class| (class, 3)).into_iter().collect(),
+                retry_limit,
+                tier,
+            }
+        });
+    let mode = prop_oneof![Just(RetryMode::All), Just(RetryMode::TransientOnly)];
+    let lists = (vec(tier(), 0..3), vec(selected, 0..3));
+    (
+        mode,
+        any::<u8>(),
+        option::of(any::<u8>()),
+        lists,
+        excluded,
+        any::<bool>(),
+    )
+        .prop_map(
+            |(mode, max_retry_count, max_retries, (tier_nums, selected), excluded, last)| {
+                Event::RetryScheduled {
+                    mode,
+                    tier_nums,
+                    max_retry_count,
+                    max_retries,
+                    selected,
+                    excluded,
+                    last,
+                }
+            },
+        )
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    let start = prop_oneof![Just(Start::OnSubmit), Just(Start::AtOnce)];
+    let over = (status(), any::<u64>(), any::<u64>());
+    prop_oneof![
+        1 => (pipeline(), start).prop_map(|(pipeline, start)| Event::BatchCreated {
+            bucket: Bucket::new("inbox").unwrap(),
+            pipeline,
+            start,
+        }),
+        4 => documents_event(),
+        1 => any::<u32>().prop_map(|documents| Event::BatchSubmitted { documents }),
+        2 => over.clone().prop_map(|(status, completed, failed)| Event::BatchCompleted {
+            status,
+            completed,
+            failed,
+        }),
+        1 => (option::of(".{0,9}"), any::<u64>())
+            .prop_map(|(reason, documents)| Event::BatchCancelled { reason, documents }),
+        2 => tier().prop_map(|tier| Event::TierStarted { tier }),
+        3 => (tier(), over).prop_map(|(tier, (status, completed, failed))| Event::TierCompleted {
+            tier,
+            status,
+            completed,
+            failed,
+        }),
+        16 => work_event(),
+        4 => retry_event(),
+        1 => (proptest::option::of(proptest::sample::select(Verb::ALL.to_vec())), refusal()).prop_map(
+            |(verb, refusal)| Event::CommandRefused {
+                verb,
+                message: refusal.to_string(),
+                refusal,
+            }
+        ),
+    ]
+}
+
+/// Within the years that can be written.
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![
+        (0i64..10_000).prop_map(Timestamp),
+        (-300_000_000_000_000i64..Timestamp::MAX.0).prop_map(Timestamp),
+    ]
+}
+
+pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
+    let cause = prop_oneof![
+        any::<u128>().prop_map(|id| Cause::Command(CommandId(Uuid::from_u128(id)))),
+        any::<u128>().prop_map(|id| Cause::Chunk(ChunkId(Uuid::from_u128(id)))),
+        Just(Cause::State),
+    ];
+    let text = option::of(".{0,9}");
+    (
+        any::<u128>(),
+        timestamp(),
+        cause,
+        text.clone(),
+        text,
+        event(),
+    )
+        .prop_map(|(id, at, cause, actor, trace, event)| Envelope {
+            v: 1,
+            id: EventId(Uuid::from_u128(id)),
+            at,
+            namespace: Namespace::new("tests").unwrap(),
+            batch: BatchId(Uuid::from_u128(1)),
+            cause,
+            actor,
+            trace,
+            event,
+        })
+}

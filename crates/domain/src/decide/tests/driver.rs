@@ -1,0 +1,318 @@
+//! A batch driven at random: whatever happens in whatever order, the invariants hold and the run comes to an end.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::story::*;
+use crate::{
+    command::{Command, Retry, RetryMode, Start},
+    event::Event,
+    evolve::evolve,
+    failure::{FailureClass, FailureKind},
+    ids::{CommandId, JobName},
+    pipeline::TierNum,
+    state::BatchState,
+    status::BatchStatus,
+    time::Millis,
+    units::UnitSet,
+    work::{FailedUnits, Outcome},
+};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(u32),
+    Submit,
+    Dispatch { job: usize, size: u64 },
+    Report { chunk: usize, how: How, again: bool },
+    Lose { chunk: usize, again: bool },
+    Retry(Retry),
+    Cancel,
+    Wait(u64),
+}
+
+/// What becomes of a chunk: the unit's ordinal modulo a number decides.
+#[derive(Debug, Clone)]
+struct How {
+    modulus: u32,
+    kind: usize,
+    class: Option<FailureClass>,
+    skipping: bool,
+    /// Only so many of its units are reported.
+    part: Option<u64>,
+}
+
+const KINDS: [FailureKind; 5] = [
+    FailureKind::NETWORK,
+    FailureKind::REJECTED,
+    FailureKind::CRASHED,
+    FailureKind::PREEMPTED,
+    FailureKind::RATE_LIMITED,
+];
+
+fn how() -> impl Strategy<Value = How> {
+    let class = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(FailureClass::Transient)),
+        1 => Just(Some(FailureClass::Unknown)),
+    ];
+    let part = proptest::option::weighted(0.2, 0u64..5);
+    (1u32..5, 0..KINDS.len(), class, any::<bool>(), part).prop_map(
+        |(modulus, kind, class, skipping, part)| How {
+            modulus,
+            kind,
+            class,
+            skipping,
+            part,
+        },
+    )
+}
+
+fn retries() -> impl Strategy<Value = Retry> {
+    let mode = prop_oneof![Just(RetryMode::All), Just(RetryMode::TransientOnly)];
+    let tiers = proptest::option::of(proptest::collection::vec(0u16..2, 0..3));
+    (mode, tiers, 1u8..5, proptest::option::of(1u8..4)).prop_map(
+        |(retry_mode, tier_nums, max_retry_count, max_retries)| Retry {
+            retry_mode,
+            tier_nums,
+            max_retry_count,
+            max_retries,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1u32..20).prop_map(Step::Add),
+        1 => Just(Step::Submit),
+        8 => (0usize..16, 1u64..12).prop_map(|(job, size)| Step::Dispatch { job, size }),
+        8 => (any::<usize>(), how(), any::<bool>())
+            .prop_map(|(chunk, how, again)| Step::Report { chunk, how, again }),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(chunk, again)| Step::Lose { chunk, again }),
+        2 => retries().prop_map(Step::Retry),
+        1 => prop_oneof![9 => Just(Step::Wait(500)), 1 => Just(Step::Cancel)],
+        2 => (0u64..5_000).prop_map(Step::Wait),
+    ]
+}
+
+fn shape() -> impl Strategy<Value = String> {
+    let tier = (any::<bool>(), 1usize..4).prop_map(|(barrier, jobs)| {
+        let names: Vec<String> = (0..jobs).map(|i| format!("j{i}")).collect();
+        format!("{}{}", if barrier { "!" } else { "" }, names.join(" "))
+    });
+    proptest::collection::vec(tier, 1..5).prop_map(|tiers| tiers.join(" | "))
+}
+
+#[derive(Clone)]
+struct Held {
+    tier: TierNum,
+    job: JobName,
+    attempt: u32,
+    units: UnitSet,
+}
+
+struct Driver {
+    story: Story,
+    chunks: Vec<Held>,
+    /// Chunks that were reported or lost, kept so that they are reported again.
+    gone: Vec<Held>,
+}
+
+impl Driver {
+    fn ask(&mut self, command: Command) {
+        let id = CommandId(Uuid::from_u128(1 << 64 | self.story.log.len() as u128));
+        self.story.ask(id, &command);
+    }
+
+    /// Hands out ready units of one job that nobody holds, alike in their attempt.
+    fn dispatch(&mut self, place: usize, size: u64) {
+        let batch = self.story.state();
+        if batch.status != BatchStatus::Running {
+            return;
+        }
+        let jobs: Vec<_> = batch.jobs().collect();
+        let (tier, spec, job) = jobs[place % jobs.len()];
+        let mut ready = job.ready(self.story.now.at);
+        for held in &self.chunks {
+            if held.tier == tier && held.job == spec.name {
+                ready.remove(&job.outstanding(&held.units, held.attempt));
+            }
+        }
+        if let Some((ended, units)) = job.attempts.split(&ready).into_iter().next() {
+            self.chunks.push(Held {
+                tier,
+                job: spec.name.clone(),
+                attempt: ended + 1,
+                units: units.take(size),
+            });
+        }
+    }
+
+    fn outcome(&self, held: &Held, how: &How) -> Outcome {
+        let mut outcome = self
+            .story
+            .report(held.tier, held.job.as_str())
+            .attempt(held.attempt)
+            .outcome;
+        let reported = held.units.take(how.part.unwrap_or(u64::MAX));
+        let failed: UnitSet = reported.iter().filter(|u| u % how.modulus == 1).collect();
+        let fine = reported.minus(&failed);
+        if how.skipping {
+            outcome.skipped = fine.iter().filter(|u| u % 3 == 0).collect();
+        }
+        outcome.completed = fine.minus(&outcome.skipped);
+        let mut failure = failure(KINDS[how.kind].clone());
+        failure.class = how.class.unwrap_or(failure.class);
+        if !failed.is_empty() {
+            outcome.failures.push(FailedUnits {
+                units: failed,
+                failure,
+            });
+        }
+        outcome
+    }
+
+    fn take(&mut self, chunk: usize, again: bool) -> Option<Held> {
+        let all = self.chunks.len() + self.gone.len();
+        let place = chunk.checked_rem(all)?;
+        if place >= self.chunks.len() {
+            return Some(self.gone[place - self.chunks.len()].clone());
+        }
+        if again {
+            return Some(self.chunks[place].clone());
+        }
+        let held = self.chunks.swap_remove(place);
+        self.gone.push(held.clone());
+        self.gone.truncate(8);
+        Some(held)
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Add(count) => self.ask(page(None, *count)),
+            Step::Submit => self.ask(submit()),
+            Step::Dispatch { job, size } => self.dispatch(*job, *size),
+            Step::Report { chunk, how, again } => {
+                if let Some(held) = self.take(*chunk, *again) {
+                    let outcome = self.outcome(&held, how);
+                    self.story.deliver(&outcome);
+                }
+            }
+            Step::Lose { chunk, again } => {
+                if let Some(held) = self.take(*chunk, *again) {
+                    self.story
+                        .lose(held.tier, held.job.as_str(), held.attempt, held.units);
+                }
+            }
+            Step::Retry(retry) => {
+                let mut retry = retry.clone();
+                let tiers = u16::try_from(self.story.state().tiers.len()).unwrap();
+                retry
+                    .tier_nums
+                    .iter_mut()
+                    .flatten()
+                    .for_each(|tier| *tier %= tiers);
+                self.ask(Command::Retry(retry));
+            }
+            Step::Cancel => self.ask(cancel()),
+            Step::Wait(ms) => self.story.now.at = self.story.now.at.plus(Millis(*ms)),
+        }
+    }
+
+    /// Everybody does their work until the batch is over.
+    fn finish(&mut self) {
+        self.ask(submit());
+        let smooth = How {
+            modulus: 7,
+            kind: 0,
+            class: None,
+            skipping: false,
+            part: None,
+        };
+        for _ in 0..400 {
+            while let Some(held) = self.chunks.pop() {
+                let outcome = self.outcome(&held, &smooth);
+                self.story.deliver(&outcome);
+            }
+            if self.story.state().status.is_over() {
+                return;
+            }
+            let jobs = self.story.state().jobs().count();
+            (0..jobs).for_each(|job| self.dispatch(job, u64::MAX));
+            if self.chunks.is_empty() {
+                let now = self.story.now.at;
+                let next = self
+                    .story
+                    .state()
+                    .jobs()
+                    .filter_map(|(_, _, job)| job.next_due(now))
+                    .min();
+                self.story.now.at = next.expect("an open unit is ready or waits for a time");
+            }
+        }
+        panic!("the batch does not end: {:?}", self.story.state());
+    }
+}
+
+/// No unit is done twice in a job, and nothing is done after a cancellation.
+fn nothing_counts_twice(story: &Story) {
+    let mut done: BTreeMap<(TierNum, JobName), UnitSet> = BTreeMap::new();
+    let mut cancelled = false;
+    for (_, envelope) in &story.log {
+        match &envelope.event {
+            Event::BatchCancelled { .. } => cancelled = true,
+            Event::DocumentsCompleted { attempt, .. } => {
+                let units = envelope.event.units();
+                let before = done.entry((attempt.tier, attempt.job.clone())).or_default();
+                assert!(before.is_disjoint(&units), "{units:?} are done twice");
+                assert!(!cancelled, "{units:?} are done after the cancellation");
+                before.add(&units);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A fold that went through bytes after every event is the same fold.
+fn stopping_anywhere_changes_nothing(story: &Story) {
+    let (mut straight, mut stopped) = (None, None);
+    for (seq, envelope) in &story.log {
+        evolve(&mut straight, *seq, envelope);
+        let again = crate::event::Envelope::decode(&envelope.encode().unwrap()).unwrap();
+        assert_eq!(again, *envelope);
+        evolve(&mut stopped, *seq, &again);
+        let bytes = straight.as_ref().unwrap().encode().unwrap();
+        assert_eq!(stopped.as_ref().unwrap().encode().unwrap(), bytes);
+        let back = BatchState::decode(&bytes).unwrap();
+        assert_eq!(Some(&back), straight.as_ref());
+        assert_eq!(back.encode().unwrap(), bytes);
+        stopped = Some(back);
+    }
+    assert_eq!(straight.as_ref(), Some(story.state()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_invariants_hold_and_the_batch_ends(
+        shape in shape(),
+        at_once in any::<bool>(),
+        random in any::<u64>(),
+        steps in proptest::collection::vec(step(), 0..80),
+    ) {
+        let start = if at_once { Start::AtOnce } else { Start::OnSubmit };
+        let story = nothing().random(random).command(create(&shape, start)).accepted();
+        let mut driver = Driver { story, chunks: Vec::new(), gone: Vec::new() };
+        for step in &steps {
+            driver.step(step);
+        }
+        driver.finish();
+        // A round of retries ends as well.
+        driver.ask(Command::Retry(Retry { retry_mode: RetryMode::All, max_retry_count: 10, ..retry() }));
+        driver.finish();
+        nothing_counts_twice(&driver.story);
+        stopping_anywhere_changes_nothing(&driver.story);
+    }
+}

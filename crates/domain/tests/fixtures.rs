@@ -1,0 +1,440 @@
+//! Messages as version 1 wrote them. They must be read for ever: never write an existing file of `fixtures/` again.
+//!
+//! `REDRIVE_BLESS=1 cargo test -p redrive-domain --test fixtures` writes the files that are missing, and only those.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+
+use std::{fs, path::PathBuf};
+
+use redrive_domain::{
+    command::{
+        AddDocuments, Cancel, Command, CommandBody, Create, Refusal, Retry, RetryMode, Start,
+        Submit, Verb,
+    },
+    document::{Document, Output},
+    event::{Attempt, Cause, Envelope, Event, Selected},
+    failure::{Failure, FailureClass, FailureKind},
+    ids::{
+        BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, HandlerName, JobName, Namespace,
+        ResourceClass, WorkerId,
+    },
+    packed::Packed,
+    pipeline::Pipeline,
+    status::BatchStatus,
+    time::{Millis, Timestamp},
+    units::UnitSet,
+    work::{Chunk, FailedUnits, Heartbeat, InFlight, Input, Outcome, Outputs, Signal, Source},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+/// What stands in the file, which is written first where it is missing and that was asked for.
+fn kept(name: &str, fresh: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let path = folder().join(name);
+    if !path.exists() && std::env::var_os("REDRIVE_BLESS").is_some() {
+        fs::create_dir_all(folder()).unwrap();
+        fs::write(&path, fresh()).unwrap();
+    }
+    fs::read(&path).unwrap_or_else(|e| panic!("{name}: {e}; REDRIVE_BLESS=1 writes it"))
+}
+
+fn pretty(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).unwrap();
+    text.push(b'\n');
+    text
+}
+
+/// The MessagePack of the file is this value, and the JSON beside it is the same value.
+fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, sample: &T) {
+    let bytes = kept(&format!("{name}.msgpack"), || {
+        rmp_serde::to_vec_named(sample).unwrap()
+    });
+    let json = kept(&format!("{name}.json"), || pretty(sample));
+    let read: T = rmp_serde::from_slice(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(read, *sample, "{name}");
+    let read: T = serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(read, *sample, "{name}");
+}
+
+fn uuid(n: u128) -> Uuid {
+    Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0000 + n)
+}
+
+fn at() -> Timestamp {
+    "2026-01-31T12:00:00.250Z".parse().unwrap()
+}
+
+fn namespace() -> Namespace {
+    Namespace::new("default").unwrap()
+}
+
+fn bucket() -> Bucket {
+    Bucket::new("inbox").unwrap()
+}
+
+fn job() -> JobName {
+    JobName::new("fetch").unwrap()
+}
+
+fn worker() -> WorkerId {
+    WorkerId::new("worker-1").unwrap()
+}
+
+fn units() -> UnitSet {
+    (0..10)
+        .chain([12, 70_000])
+        .chain(100_000..200_000)
+        .collect()
+}
+
+fn documents() -> Vec<Document> {
+    vec![
+        Document::new("a"),
+        Document {
+            id: "b/ü".to_owned(),
+            uri: Some("https://example.com/b".to_owned()),
+            data: Some(json!({ "n": [1, -2, 0.5, null, true] })),
+        },
+    ]
+}
+
+fn pipeline() -> Value {
+    json!({
+        "name": "two tiers",
+        "tiers": [
+            { "name": "get", "jobs": [{
+                "handler": "fetch",
+                "params": { "url": "{uri}" },
+                "timeout": "30s",
+                "max_attempts": 5,
+                "memory_bytes": 1_073_741_824,
+                "num_cpus": 2,
+                "priority": 70,
+                "backoff": { "base": "250ms", "factor": 3, "max": "1m", "jitter": 0.25 },
+                "rate_limit": { "per_second": 12.5, "burst": 5 },
+                "max_output_bytes": 1000,
+            }] },
+            { "barrier": true, "jobs": [{ "handler": "ocr", "requires_gpu": true }, { "handler": "exec", "class": "big" }] },
+        ],
+    })
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        tier: 0,
+        job: job(),
+        number: 2,
+        chunk: ChunkId(uuid(7)),
+        worker: Some(worker()),
+        busy: Millis(1_234),
+    }
+}
+
+fn outputs() -> Packed<Outputs> {
+    let page = json!({ "pages": 3 });
+    Packed::new(&vec![(0, Output::text("grüße")), (12, Output::json(&page))]).unwrap()
+}
+
+fn failed() -> Vec<FailedUnits> {
+    let failure = Failure::new(FailureKind::RATE_LIMITED, "too many requests")
+        .with_code(429)
+        .with_detail("first line\nsecond line")
+        .with_retry_after(Millis::seconds(30));
+    vec![
+        FailedUnits {
+            units: [3, 4].into(),
+            failure,
+        },
+        FailedUnits {
+            units: [9].into(),
+            failure: Failure::new(FailureKind::RATE_LIMITED, "again"),
+        },
+    ]
+}
+
+fn events() -> Vec<Event> {
+    let (completed, failed_count) = (99_000, 12);
+    let status = BatchStatus::CompletedWithFailures;
+    let (class, kind) = (FailureClass::Transient, FailureKind::RATE_LIMITED);
+    let excluded =
+        serde_json::from_value(json!({ "class": { "permanent": 3 }, "retry_limit": 2, "tier": 1 }));
+    vec![
+        Event::BatchCreated {
+            bucket: bucket(),
+            pipeline: Pipeline::from_value(&pipeline()).unwrap(),
+            start: Start::AtOnce,
+        },
+        Event::DocumentsAdded {
+            first: 10,
+            count: 2,
+            documents: Packed::new(&documents()).unwrap(),
+        },
+        Event::BatchSubmitted { documents: 12 },
+        Event::BatchCompleted {
+            status,
+            completed,
+            failed: failed_count,
+        },
+        Event::BatchCancelled {
+            reason: Some("a mistake".to_owned()),
+            documents: 7,
+        },
+        Event::TierStarted { tier: 1 },
+        Event::TierCompleted {
+            tier: 1,
+            status,
+            completed,
+            failed: failed_count,
+        },
+        Event::DocumentsCompleted {
+            attempt: attempt(),
+            units: units(),
+            skipped: [11].into(),
+            outputs: Some(outputs()),
+        },
+        Event::AttemptFailed {
+            attempt: attempt(),
+            class,
+            kind: kind.clone(),
+            units: failed(),
+            retry_at: at().plus(Millis::seconds(30)),
+            counted: true,
+        },
+        Event::DocumentsFailed {
+            attempt: attempt(),
+            class,
+            kind,
+            units: failed(),
+        },
+        Event::RetryScheduled {
+            mode: RetryMode::All,
+            tier_nums: vec![0, 1],
+            max_retry_count: 3,
+            max_retries: Some(2),
+            selected: vec![Selected {
+                tier: 0,
+                job: job(),
+                units: units(),
+            }],
+            excluded: excluded.unwrap(),
+            last: true,
+        },
+        Event::WorkerLost {
+            attempt: Attempt {
+                worker: None,
+                ..attempt()
+            },
+            units: units(),
+        },
+        Event::CommandRefused {
+            verb: Some(Verb::Retry),
+            refusal: Refusal::invalid("max_retries", "is 4: it takes 1 to 3"),
+            message: "the command is not valid".to_owned(),
+        },
+    ]
+}
+
+#[test]
+fn every_event_is_read_as_it_was_written() {
+    let causes = [
+        Cause::State,
+        Cause::Command(CommandId(uuid(5))),
+        Cause::Chunk(ChunkId(uuid(7))),
+    ];
+    for (event, cause) in events().into_iter().zip(causes.into_iter().cycle()) {
+        let name = event.name().to_owned();
+        let whole = cause != Cause::State;
+        let envelope = Envelope {
+            v: 1,
+            id: EventId(uuid(9)),
+            at: at(),
+            namespace: namespace(),
+            batch: BatchId(uuid(1)),
+            cause,
+            actor: whole.then(|| "ann".to_owned()),
+            trace: whole
+                .then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            event,
+        };
+        check(&name, &envelope);
+    }
+}
+
+#[test]
+fn there_is_a_fixture_of_every_event() {
+    // A new variant makes this fail to compile, or the next line fail.
+    let known = |event: &Event| match event {
+        Event::BatchCreated { .. } => 0,
+        Event::DocumentsAdded { .. } => 1,
+        Event::BatchSubmitted { .. } => 2,
+        Event::BatchCompleted { .. } => 3,
+        Event::BatchCancelled { .. } => 4,
+        Event::TierStarted { .. } => 5,
+        Event::TierCompleted { .. } => 6,
+        Event::DocumentsCompleted { .. } => 7,
+        Event::AttemptFailed { .. } => 8,
+        Event::DocumentsFailed { .. } => 9,
+        Event::RetryScheduled { .. } => 10,
+        Event::WorkerLost { .. } => 11,
+        Event::CommandRefused { .. } => 12,
+    };
+    let all: Vec<i32> = events().iter().map(known).collect();
+    assert_eq!(all, (0..13).collect::<Vec<i32>>());
+}
+
+#[test]
+fn fields_that_a_later_version_adds_do_no_harm() {
+    let event = Event::BatchSubmitted { documents: 12 };
+    let sample = Envelope {
+        v: 1,
+        id: EventId(uuid(9)),
+        at: at(),
+        namespace: namespace(),
+        batch: BatchId(uuid(1)),
+        cause: Cause::State,
+        actor: None,
+        trace: None,
+        event,
+    };
+    let mut bytes = sample.encode().unwrap();
+    // Both the envelope and the event are maps of a few entries whose last one ends the message: one more each.
+    let key = b"\xa9documents";
+    let inner = bytes
+        .windows(key.len())
+        .position(|part| part == key)
+        .unwrap()
+        - 1;
+    for map in [inner, 0] {
+        assert_eq!(bytes[map] & 0xf0, 0x80, "a map of at most 15 entries");
+        bytes[map] += 1;
+        bytes.extend_from_slice(b"\xa5later\x91\xc3");
+    }
+    assert_eq!(Envelope::decode(&bytes), Ok(sample));
+}
+
+#[test]
+fn every_command_is_read_as_it_was_written() {
+    let commands = [
+        Command::Create(Create {
+            pipeline: pipeline(),
+            start: Start::AtOnce,
+        }),
+        Command::AddDocuments(AddDocuments {
+            first: Some(10),
+            documents: documents(),
+        }),
+        Command::Submit(Submit {
+            documents: Some(12),
+        }),
+        Command::Retry(Retry {
+            retry_mode: RetryMode::All,
+            tier_nums: Some(vec![0, 1]),
+            max_retry_count: 5,
+            max_retries: Some(2),
+        }),
+        Command::Cancel(Cancel {
+            reason: Some("a mistake".to_owned()),
+        }),
+    ];
+    for command in commands {
+        let body = CommandBody {
+            id: Some(CommandId(uuid(5))),
+            actor: Some("ann".to_owned()),
+            fields: command.fields(),
+        };
+        let verb = command.verb();
+        let json = kept(&format!("command.{verb}.json"), || pretty(&body));
+        let read: CommandBody = serde_json::from_slice(&json).unwrap();
+        assert_eq!(read, body);
+        assert_eq!(Command::read(verb, read.fields), Ok(command));
+    }
+    let short = Command::read(Verb::Retry, serde_json::Map::new());
+    assert_eq!(short, Ok(Command::Retry(Retry::default())));
+}
+
+#[test]
+fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
+    let held: UnitSet = (0..10).chain([12]).collect();
+    let key = BatchKey {
+        namespace: namespace(),
+        batch: BatchId(uuid(1)),
+    };
+    check(
+        "chunk",
+        &Chunk {
+            id: ChunkId(uuid(7)),
+            namespace: namespace(),
+            bucket: bucket(),
+            batch: key.batch,
+            tier: 1,
+            job: job(),
+            handler: HandlerName::new("fetch").unwrap(),
+            params: json!({ "url": "{uri}" }),
+            attempt: 2,
+            timeout: Millis::seconds(30),
+            memory_bytes: Some(1 << 30),
+            num_cpus: 2,
+            max_output_bytes: 65_536,
+            units: held.clone(),
+            documents: vec![Source {
+                seq: 2,
+                units: held.clone(),
+            }],
+            inputs: vec![Input {
+                job: job(),
+                seq: 17,
+                units: held.clone(),
+            }],
+            at: at(),
+            trace: None,
+        },
+    );
+    check(
+        "outcome",
+        &Outcome {
+            chunk: ChunkId(uuid(7)),
+            namespace: namespace(),
+            batch: key.batch,
+            tier: 1,
+            job: job(),
+            attempt: 2,
+            worker: worker(),
+            completed: [0, 12].into(),
+            skipped: [1].into(),
+            outputs: Some(outputs()),
+            failures: failed(),
+            returned: [10].into(),
+            busy: Millis(1_234),
+            at: at(),
+        },
+    );
+    check(
+        "heartbeat",
+        &Heartbeat {
+            worker: worker(),
+            host: "host-1".to_owned(),
+            pid: 4_321,
+            handlers: vec![HandlerName::new("fetch").unwrap()],
+            classes: vec![ResourceClass::new("cpu").unwrap()],
+            slots: 8,
+            draining: false,
+            in_flight: vec![InFlight {
+                chunk: ChunkId(uuid(7)),
+                namespace: namespace(),
+                batch: key.batch,
+                tier: 1,
+                job: job(),
+                attempt: 2,
+                units: held,
+            }],
+            started_at: at(),
+            at: at(),
+        },
+    );
+    check("signal.stop_batch", &Signal::StopBatch(key));
+    check("signal.stop_chunk", &Signal::StopChunk(ChunkId(uuid(7))));
+}

@@ -1,0 +1,62 @@
+//! The names of all metrics of this crate. No label holds an id: their number is bounded.
+
+use std::time::Duration;
+
+use redrive_broker::Entry;
+
+/// Gauge: the log sequence up to which the view has read.
+pub const APPLIED_SEQUENCE: &str = "redrive_projector_applied_sequence";
+/// Gauge: messages of the log that the view has not read yet.
+pub const LAG_MESSAGES: &str = "redrive_projector_lag_messages";
+/// Counter: events folded.
+pub const EVENTS_TOTAL: &str = "redrive_projector_events_total";
+/// Counter: messages of the log that this version cannot read.
+pub const UNDECODABLE_TOTAL: &str = "redrive_projector_undecodable_total";
+/// Counter: rebuilds of the view from the log.
+pub const REBUILDS_TOTAL: &str = "redrive_projector_rebuilds_total";
+/// Counter: checkpoints written.
+pub const CHECKPOINTS_TOTAL: &str = "redrive_projector_checkpoints_total";
+/// Histogram: how long a checkpoint took.
+pub const CHECKPOINT_SECONDS: &str = "redrive_projector_checkpoint_seconds";
+/// Histogram by `query` and `code`: how long an answer took, with waiting for the log.
+pub const QUERY_SECONDS: &str = "redrive_projector_query_seconds";
+
+/// A short mark of a message's content, by which a log is known again: FNV-1a, which is the same everywhere and for
+/// ever. It guards against another log under the same name, not against forgery.
+pub(crate) fn print_of(entry: &Entry) -> u64 {
+    let bytes = entry.subject.bytes().chain(entry.payload.iter().copied());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+pub(crate) fn applied(seq: u64) {
+    ::metrics::gauge!(APPLIED_SEQUENCE).set(seq as f64);
+}
+
+pub(crate) fn lag(messages: u64) {
+    ::metrics::gauge!(LAG_MESSAGES).set(messages as f64);
+}
+
+pub(crate) fn events(count: usize) {
+    ::metrics::counter!(EVENTS_TOTAL).increment(count as u64);
+}
+
+pub(crate) fn undecodable() {
+    ::metrics::counter!(UNDECODABLE_TOTAL).increment(1);
+}
+
+pub(crate) fn rebuild() {
+    ::metrics::counter!(REBUILDS_TOTAL).increment(1);
+}
+
+pub(crate) fn checkpoint(took: Duration) {
+    ::metrics::counter!(CHECKPOINTS_TOTAL).increment(1);
+    ::metrics::histogram!(CHECKPOINT_SECONDS).record(took.as_secs_f64());
+}
+
+pub(crate) fn query(name: &'static str, code: u16, took: Duration) {
+    let code = code.to_string();
+    ::metrics::histogram!(QUERY_SECONDS, "query" => name, "code" => code)
+        .record(took.as_secs_f64());
+}
