@@ -283,21 +283,25 @@ impl<B: Broker> Follower<B> {
         let mut loaded = loaded.into_iter();
         let mut left = events.iter();
         let dirty = loop {
-            let begun = Instant::now();
-            let mut inner = self.shared.write();
-            loaded.by_ref().for_each(|loaded| inner.view.insert(loaded));
-            for (seq, envelope) in left.by_ref() {
-                inner.view.apply(*seq, envelope);
-                if begun.elapsed() > TURN {
-                    break;
+            let done = {
+                let begun = Instant::now();
+                let mut inner = self.shared.write();
+                loaded.by_ref().for_each(|loaded| inner.view.insert(loaded));
+                for (seq, envelope) in left.by_ref() {
+                    inner.view.apply(*seq, envelope);
+                    if begun.elapsed() > TURN {
+                        break;
+                    }
                 }
+                (left.len() == 0).then(|| {
+                    inner.view.reached(mark);
+                    inner.view.dirty()
+                })
+            };
+            match done {
+                Some(dirty) => break dirty,
+                None => tokio::task::yield_now().await,
             }
-            if left.len() == 0 {
-                inner.view.reached(mark);
-                break inner.view.dirty();
-            }
-            drop(inner);
-            tokio::task::yield_now().await;
         };
         self.applied(mark.seq);
         metrics::events(events.len());
