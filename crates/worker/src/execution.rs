@@ -3,8 +3,7 @@
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
+    StreamExt,
     stream::{BoxStream, FuturesUnordered},
 };
 use redrive_broker::{Broker, BrokerError};
@@ -13,14 +12,14 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attempt::{Bounds, End, Finished, attempt},
+    attempt::{Bounds, End, Finished, Scope, attempt},
     flights::Flight,
     handler::{Context, Done, Handler},
     inputs::{Plan, Ready},
     metrics::{self, Counts, HandlerMetrics},
     report::{Reports, Sizes},
     runner::Shared,
-    slots::Slot,
+    slots::{HeldSlots, Slot},
     submit::Submits,
 };
 
@@ -58,9 +57,9 @@ pub(crate) struct Execution<'a, B: Broker> {
     ready: VecDeque<Ready>,
     /// How many units have been taken out of `ready`.
     begun: usize,
+    spare: Option<Scope>,
     running: FuturesUnordered<Attempt>,
-    slots: Vec<Slot>,
-    another: Option<BoxFuture<'static, Option<Slot>>>,
+    slots: HeldSlots,
     reports: Reports,
     report_at: Instant,
     submits: Submits<B>,
@@ -113,9 +112,9 @@ impl<'a, B: Broker> Execution<'a, B> {
             plan,
             ready: VecDeque::new(),
             begun: 0,
+            spare: None,
             running: FuturesUnordered::new(),
-            slots: vec![slot],
-            another: None,
+            slots: HeldSlots::new(shared.slots.clone(), slot),
             report_at: Instant::now() + REPORT_EVERY,
             leaving: Leaving::No,
             draining: false,
@@ -133,7 +132,9 @@ impl<'a, B: Broker> Execution<'a, B> {
             if self.running.is_empty() && self.ready.is_empty() && self.source.is_none() {
                 break;
             }
-            self.settle_slots();
+            let more = !self.ready.is_empty() && self.leaving == Leaving::No;
+            let last = self.source.is_none();
+            self.slots.settle(self.running.len(), more, last);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.leaving == Leaving::No => self.leave(Leaving::Stopped),
@@ -144,7 +145,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                     let took = finished.started.elapsed();
                     self.metrics.unit_took(took);
                     self.finish(finished, took);
-                    self.share_slots();
+                    self.slots.share();
                 }
                 slice = next_slice(&mut self.source), if self.ready.is_empty() && self.source.is_some() => {
                     match slice {
@@ -152,14 +153,11 @@ impl<'a, B: Broker> Execution<'a, B> {
                         None => self.source = None,
                     }
                 }
-                slot = acquired(&mut self.another), if self.another.is_some() => {
-                    self.another = None;
-                    self.slots.extend(slot);
-                }
+                () = self.slots.another(), if self.slots.wants_another() => {}
                 () = sleep_until(self.report_at), if !self.reports.is_empty() => self.report(),
             }
         }
-        self.slots.truncate(1);
+        self.slots.settle(0, false, true);
         self.report();
         while let Some((units, result)) = self.submits.next().await {
             self.submitted(&units, result);
@@ -186,14 +184,10 @@ impl<'a, B: Broker> Execution<'a, B> {
                     self.reports.failed(unit, failure);
                 }
                 Ok(unit) => {
-                    let ctx = Context {
-                        deadline: at + self.chunk.timeout.into(),
-                        cancelled: stop.child_token(),
-                        ..self.template.clone()
-                    };
-                    let (handler, stop) = (self.handler.clone(), stop.clone());
+                    let scope = self.scope(at, stop);
+                    let handler = self.handler.clone();
                     let mut attempt: Attempt =
-                        Box::pin(attempt(handler, unit, ctx, stop, at, self.bounds));
+                        Box::pin(attempt(handler, unit, scope, at, self.bounds));
                     match futures::poll!(&mut attempt) {
                         std::task::Poll::Ready(finished) => {
                             let end = Instant::now();
@@ -201,7 +195,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                             at = end;
                             self.counts.instant += 1;
                             self.counts.instant_time += took;
-                            self.finish(finished, took);
+                            self.spare = self.finish(finished, took);
                         }
                         std::task::Poll::Pending => {
                             self.running.push(attempt);
@@ -218,12 +212,31 @@ impl<'a, B: Broker> Execution<'a, B> {
         }
     }
 
-    fn finish(&mut self, finished: Finished, took: Duration) {
-        let Finished { unit, end, .. } = finished;
+    /// The circumstances of the next attempt. Those of one that was done at once serve again.
+    fn scope(&mut self, at: Instant, stop: &CancellationToken) -> Scope {
+        let mut scope = match self.spare.take() {
+            Some(spare) if !spare.ctx.cancelled.is_cancelled() => spare,
+            _ => Scope {
+                ctx: Context {
+                    cancelled: stop.child_token(),
+                    ..self.template.clone()
+                },
+                stop: stop.clone(),
+            },
+        };
+        scope.ctx.deadline = at + self.chunk.timeout.into();
+        scope
+    }
+
+    /// Notes how an attempt ended; what it had is given back where it is of no more use to it.
+    fn finish(&mut self, finished: Finished, took: Duration) -> Option<Scope> {
+        let Finished {
+            unit, end, scope, ..
+        } = finished;
         match end {
             _ if matches!(self.leaving, Leaving::Stopped | Leaving::Broken) => {
                 self.counts.stopped += 1;
-                return;
+                return None;
             }
             End::Answered(Ok(Done::Completed(output))) => {
                 self.counts.completed += 1;
@@ -244,10 +257,11 @@ impl<'a, B: Broker> Execution<'a, B> {
             // The chunk was stopped just now.
             End::Abandoned => {
                 self.counts.stopped += 1;
-                return;
+                return None;
             }
         }
         self.reports.busy(took);
+        Some(scope)
     }
 
     /// Starts nothing any more, and ends what runs.
@@ -276,32 +290,6 @@ impl<'a, B: Broker> Execution<'a, B> {
         }
         self.source = None;
         self.ready.clear();
-    }
-
-    /// Asks for one more slot where one would be of use, and gives up those that are of none.
-    fn settle_slots(&mut self) {
-        let busy = self.running.len();
-        let more = !self.ready.is_empty() && self.leaving == Leaving::No;
-        if !more || busy < self.slots.len() {
-            self.another = None;
-        } else if self.another.is_none() {
-            let slots = self.shared.slots.clone();
-            self.another = Some(async move { slots.acquire().await }.boxed());
-        }
-        if !more && (self.source.is_none() || self.others_wait()) {
-            self.slots.truncate(busy.max(1));
-        }
-    }
-
-    /// A unit has ended: where others wait for a slot, they are next, and this chunk goes on with one less.
-    fn share_slots(&mut self) {
-        if self.slots.len() > 1 && self.others_wait() {
-            self.slots.pop();
-        }
-    }
-
-    fn others_wait(&self) -> bool {
-        self.shared.slots.waiting() > usize::from(self.another.is_some())
     }
 
     fn report(&mut self) {
@@ -334,13 +322,6 @@ impl<'a, B: Broker> Execution<'a, B> {
 async fn next_slice(source: &mut Option<BoxStream<'static, Vec<Ready>>>) -> Option<Vec<Ready>> {
     match source {
         Some(source) => source.next().await,
-        None => None,
-    }
-}
-
-async fn acquired(another: &mut Option<BoxFuture<'static, Option<Slot>>>) -> Option<Slot> {
-    match another {
-        Some(another) => another.await,
         None => None,
     }
 }

@@ -15,7 +15,13 @@ use std::{
 use common::{DONE, Rig, handler, sum, until};
 use futures::{FutureExt, StreamExt};
 use redrive_broker::{Broker, memory::Part};
-use redrive_domain::{ids::BatchId, time::Millis, units::UnitSet, work::Signal};
+use redrive_domain::{
+    failure::{Failure, FailureKind},
+    ids::BatchId,
+    time::Millis,
+    units::UnitSet,
+    work::Signal,
+};
 use redrive_worker::{Config, WorkerError, handler::Handler, run};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -132,6 +138,44 @@ async fn a_worker_that_cannot_wait_gives_back_what_still_runs() {
     let sum = sum(&rig.settled().await);
     assert_eq!(sum.completed, UnitSet::run(0, 1));
     assert_eq!(sum.returned, UnitSet::run(1, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_after_the_stop_counts_only_for_a_worker_that_leaves() {
+    for leaves in [false, true] {
+        let mut rig = Rig::new().await;
+        let source = rig.documents(0, 3).await;
+        let mut chunk = rig.chunk(1, &source);
+        chunk.timeout = Millis::seconds(600);
+        rig.offer(&chunk).await;
+        let begun = Arc::new(AtomicU32::new(0));
+        let worker = rig.start("w", 3, {
+            let begun = begun.clone();
+            vec![handler(move |unit, ctx| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    ctx.cancelled.cancelled().await;
+                    match unit.ordinal {
+                        0 => DONE,
+                        1 => Err(Failure::new(FailureKind::CRASHED, "killed")),
+                        _ => pending().await,
+                    }
+                }
+            })]
+        });
+        until("it runs", async || begun.load(Ordering::SeqCst) == 3).await;
+        match leaves {
+            true => worker.leave().await,
+            false => rig.signal(Signal::StopChunk(chunk.id)).await,
+        }
+        let sum = sum(&rig.settled().await);
+        assert!(sum.failed.is_empty(), "{sum:?}");
+        let (done, back) = match leaves {
+            true => (UnitSet::from([0]), UnitSet::from([1, 2])),
+            false => (UnitSet::new(), UnitSet::new()),
+        };
+        assert_eq!((sum.completed, sum.returned), (done, back));
+    }
 }
 
 #[tokio::test(start_paused = true)]
