@@ -280,28 +280,15 @@ impl<B: Broker> Follower<B> {
             }
             _ => Vec::new(),
         };
-        let mut loaded = loaded.into_iter();
+        self.shared.take_in(loaded);
         let mut left = events.iter();
-        let dirty = loop {
-            let done = {
-                let begun = Instant::now();
-                let mut inner = self.shared.write();
-                loaded.by_ref().for_each(|loaded| inner.view.insert(loaded));
-                for (seq, envelope) in left.by_ref() {
-                    inner.view.apply(*seq, envelope);
-                    if begun.elapsed() > TURN {
-                        break;
-                    }
-                }
-                (left.len() == 0).then(|| {
-                    inner.view.reached(mark);
-                    inner.view.dirty()
-                })
-            };
-            match done {
-                Some(dirty) => break dirty,
-                None => tokio::task::yield_now().await,
-            }
+        while self.fold_for_a_turn(&mut left) {
+            tokio::task::yield_now().await;
+        }
+        let dirty = {
+            let mut inner = self.shared.write();
+            inner.view.reached(mark);
+            inner.view.dirty()
         };
         self.applied(mark.seq);
         metrics::events(events.len());
@@ -312,6 +299,20 @@ impl<B: Broker> Follower<B> {
             self.start_checkpoint(false);
         }
         Ok(())
+    }
+
+    /// Folds for a while; whether there is more to fold. Queries see the state of a batch after each event that was
+    /// folded, but are told that the log was read so far only when the rest is folded too.
+    fn fold_for_a_turn(&self, left: &mut std::slice::Iter<'_, (u64, Envelope)>) -> bool {
+        let begun = Instant::now();
+        let mut inner = self.shared.write();
+        for (seq, envelope) in left.by_ref() {
+            inner.view.apply(*seq, envelope);
+            if begun.elapsed() > TURN {
+                break;
+            }
+        }
+        left.len() > 0
     }
 
     /// Begins to write a checkpoint beside the folding, unless one is being written or nothing has changed.

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     store::{Store, StoreError},
-    view::View,
+    view::{Loaded, View},
 };
 
 /// Entries of the stored list that one question looks at, at most; a filter that fits few of them is answered with a
@@ -88,6 +88,14 @@ impl Shared {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes batches into memory that were read from the store.
+    pub(crate) fn take_in(&self, loaded: Vec<Loaded>) {
+        let mut inner = self.write();
+        for loaded in loaded {
+            inner.view.insert(loaded);
+        }
+    }
+
     /// Tells those who wait how far the log has been read.
     pub(crate) fn publish(&self, seq: u64) {
         self.applied.send_replace(seq);
@@ -150,6 +158,7 @@ impl Shared {
                 let (inner, store) = self.open(need)?;
                 let as_of = inner.view.mark().seq;
                 if let Some(state) = inner.view.get(key) {
+                    let as_of = as_of.max(state.last_seq);
                     let what = Some(state);
                     return Ok(Found { what, as_of });
                 }
