@@ -20,7 +20,7 @@ use redrive_domain::{
     work::Heartbeat,
 };
 use tokio::{sync::mpsc, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     dispatch::Dispatch,
@@ -39,10 +39,18 @@ const CARE: Millis = Millis(500);
 /// How long a new leader listens for what workers hold: two heartbeats and a little.
 const LISTEN: Duration = Duration::from_millis(2_200);
 
+/// How long the inbox has to be silent for a new leader to have caught up with it.
+const CATCH_UP: Duration = Duration::from_millis(50);
+
+/// How long a new leader waits for that at most.
+const CATCH_UP_MOST: Millis = Millis::seconds(5);
+
 enum Input {
     Delivery(Delivery),
     Request(Request),
     Heartbeat(Heartbeat),
+    /// All that lay in the inbox when the leading began has been passed on.
+    CaughtUp,
     Fault(BrokerError),
 }
 
@@ -60,6 +68,10 @@ pub(crate) struct Leader<'a, B> {
     known: HashSet<u64>,
     traces: BTreeMap<BatchKey, String>,
     dispatch: Dispatch,
+    /// Whether outcomes that were waiting have been taken: before that, what is done would be handed out again.
+    caught_up: bool,
+    /// However busy the inbox is, it does not keep work waiting for longer.
+    catch_up_until: Timestamp,
     last_seq: u64,
     cared_at: Timestamp,
     asked_at: Timestamp,
@@ -86,6 +98,8 @@ impl<'a, B: Broker> Leader<'a, B> {
             known: HashSet::new(),
             traces: BTreeMap::new(),
             dispatch: Dispatch::default(),
+            caught_up: false,
+            catch_up_until: config.clock.now().plus(CATCH_UP_MOST),
             cared_at: Timestamp::default(),
             asked_at: Timestamp::default(),
         };
@@ -130,16 +144,14 @@ impl<'a, B: Broker> Leader<'a, B> {
     /// Leads until told otherwise, or until something makes it unsure of the log.
     pub(crate) async fn run(&mut self) -> Result<(), Stepped> {
         let (inputs, mut queue) = mpsc::channel(2 * ROUND);
-        let feeds = self.open_feeds(inputs).await?;
-        let ended = self.rounds(&mut queue).await;
-        feeds.iter().for_each(tokio::task::JoinHandle::abort);
-        ended
+        let _feeds = self.open_feeds(inputs).await?;
+        self.rounds(&mut queue).await
     }
 
     async fn open_feeds(
         &self,
         inputs: mpsc::Sender<Input>,
-    ) -> Result<Vec<tokio::task::JoinHandle<()>>, Stepped> {
+    ) -> Result<[AbortOnDropHandle<()>; 3], Stepped> {
         let mut beats = self.broker.listen(subject::heartbeats(self.shard)).await?;
         let inbox = self.broker.inbox().await?;
         let service = ServiceSpec {
@@ -172,7 +184,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             }
         });
         let reading = tokio::spawn(read_inbox(inbox, inputs));
-        Ok(vec![beating, asking, reading])
+        Ok([beating, asking, reading].map(AbortOnDropHandle::new))
     }
 
     async fn rounds(&mut self, queue: &mut mpsc::Receiver<Input>) -> Result<(), Stepped> {
@@ -196,6 +208,8 @@ impl<'a, B: Broker> Leader<'a, B> {
     async fn take_over(&mut self, queue: &mut mpsc::Receiver<Input>) -> Result<(), Stepped> {
         let now = self.clock.now();
         if !self.broker.offered().await?.is_empty() {
+            // First, so that what workers say they hold is all that they will ever hold.
+            self.broker.withdraw(&subject::chunks(self.shard)).await?;
             let listening = tokio::time::sleep(LISTEN);
             tokio::pin!(listening);
             let mut inputs = Vec::new();
@@ -208,7 +222,6 @@ impl<'a, B: Broker> Leader<'a, B> {
                 // Reports are taken as they come; nothing is handed out yet.
                 self.decide_and_append(inputs.drain(..)).await?;
             }
-            self.broker.withdraw(&subject::chunks(self.shard)).await?;
         }
         for batch in self.batches.values() {
             self.dispatch.touch(batch, now);
@@ -232,7 +245,10 @@ impl<'a, B: Broker> Leader<'a, B> {
     async fn round(&mut self, inputs: impl Iterator<Item = Input>) -> Result<(), Stepped> {
         self.decide_and_append(inputs).await?;
         self.care().await?;
-        self.hand_out().await
+        if self.caught_up || self.clock.now() > self.catch_up_until {
+            self.hand_out().await?;
+        }
+        Ok(())
     }
 
     async fn decide_and_append(
@@ -249,6 +265,7 @@ impl<'a, B: Broker> Leader<'a, B> {
                 Input::Delivery(delivery) => self.take_delivery(delivery, &mut round).await?,
                 Input::Request(request) => self.take_request(request, &mut round).await?,
                 Input::Heartbeat(beat) => self.take_heartbeat(&beat).await,
+                Input::CaughtUp => self.caught_up = true,
                 Input::Fault(error) => return Err(error.into()),
             }
             bytes += round
@@ -301,9 +318,16 @@ impl<'a, B: Broker> Leader<'a, B> {
 }
 
 async fn read_inbox(mut inbox: Box<dyn Deliveries>, inputs: mpsc::Sender<Input>) {
+    let mut wait = CATCH_UP;
     loop {
-        match inbox.next(ROUND / 2, Duration::from_secs(1)).await {
+        match inbox.next(ROUND / 2, wait).await {
             Ok(deliveries) => {
+                if deliveries.is_empty() && wait == CATCH_UP {
+                    wait = Duration::from_secs(1);
+                    if inputs.send(Input::CaughtUp).await.is_err() {
+                        return;
+                    }
+                }
                 for delivery in deliveries {
                     if inputs.send(Input::Delivery(delivery)).await.is_err() {
                         return;
