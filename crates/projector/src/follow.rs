@@ -442,10 +442,10 @@ async fn look<B: Broker>(broker: B, shared: Arc<Shared>, every: Duration) -> End
             let inner = shared.read();
             (inner.view.mark(), inner.store.clone())
         };
-        if let Some(store) = store {
-            if let Err(error) = shared.blocking(move || store.check()).await {
-                return error.into();
-            }
+        if let Some(store) = store
+            && let Err(error) = shared.blocking(move || store.check()).await
+        {
+            return error.into();
         }
         match same_log(&broker, mark).await {
             Ok(true) => {}
