@@ -9,7 +9,7 @@ use redrive_domain::{
     pipeline::TierNum,
     query::BatchRef,
     status::BatchStatus,
-    time::Millis,
+    time::{Millis, Timestamp},
 };
 
 /// See what failed in a batch, where and why, and redrive only that.
@@ -302,10 +302,28 @@ pub(crate) struct ReplayArgs {
     pub(crate) batch: Option<BatchRef>,
     /// Stop after this log sequence or point in time
     #[arg(long, value_name = "SEQ|TIME")]
-    pub(crate) until: Option<String>,
+    pub(crate) until: Option<Until>,
     /// Compare the state with the projector's, field by field
     #[arg(long, conflicts_with = "until")]
     pub(crate) verify: bool,
+}
+
+/// Up to when to fold the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Up to this sequence.
+    Seq(u64),
+    /// Up to this moment.
+    Time(Timestamp),
+}
+
+impl std::str::FromStr for Until {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let seq = text.parse().map(Self::Seq);
+        seq.or_else(|_| text.parse().map(Self::Time))
+            .map_err(|_| "give a log sequence such as 120, or a time such as 2026-01-31T12:00:00Z")
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,10 +8,15 @@ use serde::Serialize;
 
 use crate::args::Format;
 
-/// Writes a line of data. A reader that went away (`| head`) ends the program quietly.
+/// Writes a line of data.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    write(&format!("{text}\n"))
+}
+
+/// Writes data. A reader that went away (`| head`) ends the program quietly.
+fn write(text: &str) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
-    match writeln!(out, "{text}") {
+    match out.write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),
     }
@@ -80,8 +85,13 @@ pub(crate) async fn list<T: Serialize, E: Into<anyhow::Error>>(
                 }
             }
             Format::Json => {
-                let text = serde_json::to_string_pretty(&item)?;
-                line(&format!("{}{text}", if count == 0 { "[" } else { "," }))?;
+                // The item before gets its comma, or the end of the list, when it is known which.
+                if count > 0 {
+                    write(",\n")?;
+                } else {
+                    line("[")?;
+                }
+                write(&indented(&serde_json::to_string_pretty(&item)?))?;
             }
             Format::Jsonl => line(&serde_json::to_string(&item)?)?,
         }
@@ -89,10 +99,21 @@ pub(crate) async fn list<T: Serialize, E: Into<anyhow::Error>>(
     }
     match format {
         Format::Table if !rows.is_empty() => line(&table(header, rows))?,
-        Format::Json => line(if count == 0 { "[]" } else { "]" })?,
+        Format::Json => line(if count == 0 { "[]" } else { "\n]" })?,
         _ => {}
     }
     Ok(count)
+}
+
+/// An element of a list, as pretty JSON has it.
+fn indented(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n")
+}
+
+/// So many of something: `1 document`, `2 documents`.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A text in one line of at most so many characters.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redrive_broker::{Broker, BrokerError, Lease};
 use redrive_domain::subject::Shard;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     leader::Leader,
@@ -106,7 +106,9 @@ async fn lead<B: Broker>(
     shutdown: &CancellationToken,
 ) -> Stepped {
     let leading = shutdown.child_token();
+    // Whoever stops leading, however, stops renewing.
     let renewing = tokio::spawn(renew(broker.clone(), config.name.clone(), leading.clone()));
+    let _renewing = AbortOnDropHandle::new(renewing);
     let result = async {
         let mut leader = Leader::load(broker.clone(), config, chance, leading.clone()).await?;
         ::metrics::gauge!(metrics::LEADS).set(1);
@@ -118,7 +120,6 @@ async fn lead<B: Broker>(
         () = leading.cancelled() => Stepped::LeaseLost,
     };
     leading.cancel();
-    renewing.abort();
     if shutdown.is_cancelled() {
         Stepped::Told
     } else {

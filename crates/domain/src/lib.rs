@@ -1,8 +1,8 @@
 //! The rules of Redrive, with nothing else in them.
 //!
-//! A batch is a few compressed sets of unit ordinals per job. [`decide`](decide::decide) looks at that state and an
-//! input and answers with events; [`evolve`](evolve::evolve) folds an event into the state. Both are pure: no clock, no
-//! randomness, no I/O, no async. Times and ids arrive in the input, effects leave as data.
+//! A batch is a few compressed sets of unit ordinals per job. [`decide`] looks at that state and an input and answers
+//! with events; [`evolve`](mod@evolve) folds an event into the state. Both are pure: no clock, no randomness, no I/O, no
+//! async. Times and ids arrive in the input, effects leave as data.
 //!
 //! The coordinator, the projector and a replay run exactly this code, so that the same log gives the same state.
 

@@ -43,8 +43,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Bytes of a state in one answer.
 const PIECE: usize = 256 * 1024;
 
-/// Which state it is: the view's epoch, the batch, and its last event.
-type StateId = (u64, BatchKey, u64);
+/// The bytes of states, each by the epoch, the batch and the sequence that it is of.
+type States = Lru<(u64, BatchKey, u64), Arc<Vec<u8>>>;
 
 /// What answers questions.
 pub(crate) struct Server<B> {
@@ -52,7 +52,7 @@ pub(crate) struct Server<B> {
     shared: Arc<Shared>,
     details: Details<B>,
     /// The bytes of states that are being read piece by piece.
-    states: Mutex<Lru<StateId, Arc<Vec<u8>>>>,
+    states: Mutex<States>,
     answering: Semaphore,
     config: Config,
 }

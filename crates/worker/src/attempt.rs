@@ -26,6 +26,14 @@ pub(crate) struct Finished {
     pub(crate) unit: Ordinal,
     pub(crate) started: Instant,
     pub(crate) end: End,
+    pub(crate) scope: Scope,
+}
+
+/// What an attempt is given, and gives back: making it costs more than a handler that does nothing.
+pub(crate) struct Scope {
+    pub(crate) ctx: Context,
+    /// Cancelled when the whole chunk is to end.
+    pub(crate) stop: CancellationToken,
 }
 
 /// The bounds of an attempt.
@@ -43,23 +51,27 @@ pub(crate) struct Bounds {
 pub(crate) async fn attempt(
     handler: Arc<dyn Handler>,
     unit: Unit,
-    ctx: Context,
-    chunk: CancellationToken,
+    scope: Scope,
     started: Instant,
     bounds: Bounds,
 ) -> Finished {
     let end = {
+        let Scope { ctx, stop } = &scope;
         // Calling the handler is inside, since a handler may panic before there is a future.
-        let processing = AssertUnwindSafe(async { handler.process(&unit, &ctx).await })
+        let processing = AssertUnwindSafe(async { handler.process(&unit, ctx).await })
             .catch_unwind()
             .map(|result| result.unwrap_or_else(|panic| Err(crashed(&*panic))));
         let mut processing = std::pin::pin!(processing);
         tokio::select! {
             biased;
-            answer = &mut processing => End::Answered(within(answer, &ctx, bounds.room)),
-            () = chunk.cancelled() => {
+            answer = &mut processing => match within(answer, ctx, bounds.room) {
+                // It was told to stop, and says that it was.
+                Err(_) if stop.is_cancelled() => End::Abandoned,
+                answer => End::Answered(answer),
+            },
+            () = stop.cancelled() => {
                 match timeout(bounds.grace, processing).await {
-                    Ok(Ok(done)) => End::Answered(within(Ok(done), &ctx, bounds.room)),
+                    Ok(Ok(done)) => End::Answered(within(Ok(done), ctx, bounds.room)),
                     _ => End::Abandoned,
                 }
             }
@@ -74,6 +86,7 @@ pub(crate) async fn attempt(
         unit: unit.ordinal,
         started,
         end,
+        scope,
     }
 }
 

@@ -43,8 +43,7 @@ struct Held {
 pub(crate) struct Flight {
     flights: Arc<Flights>,
     held: Arc<Held>,
-    /// A number that no other execution by this worker has.
-    pub(crate) number: u64,
+    number: u64,
 }
 
 impl Flights {

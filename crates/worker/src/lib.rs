@@ -5,6 +5,7 @@
 
 mod attempt;
 mod chunk;
+mod execution;
 mod flights;
 pub mod handler;
 pub mod handlers;
@@ -14,6 +15,7 @@ mod metrics;
 mod report;
 mod runner;
 mod slots;
+mod submit;
 
 pub use runner::{Config, WorkerError, run};
 

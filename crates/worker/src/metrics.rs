@@ -44,7 +44,7 @@ impl HandlerMetrics {
         }
     }
 
-    pub(crate) fn units(&self, result: &'static str, count: u64) {
+    fn units(&self, result: &'static str, count: u64) {
         if count > 0 {
             metrics::counter!(UNITS, "handler" => self.handler.clone(), "result" => result)
                 .increment(count);
@@ -60,7 +60,7 @@ impl HandlerMetrics {
         self.seconds.record(time.as_secs_f64());
     }
 
-    pub(crate) fn units_took(&self, count: u32, together: Duration) {
+    fn units_took(&self, count: u32, together: Duration) {
         if let Some(mean) = together.checked_div(count) {
             self.seconds.record_many(mean.as_secs_f64(), count as usize);
         }
@@ -71,12 +71,42 @@ impl HandlerMetrics {
         self.report_bytes.increment(bytes as u64);
     }
 
-    pub(crate) fn begin(&self) {
+    /// Counts a chunk in flight until the answer is dropped.
+    pub(crate) fn begin(&self) -> InFlight {
         self.in_flight.increment(1);
+        InFlight(self.in_flight.clone())
     }
+}
 
-    pub(crate) fn end(&self) {
-        self.in_flight.decrement(1);
+pub(crate) struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// What became of the units of one chunk: counted plainly, and noted once.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) completed: u64,
+    pub(crate) skipped: u64,
+    pub(crate) failed: u64,
+    pub(crate) returned: u64,
+    pub(crate) stopped: u64,
+    /// Units that were done when first looked at, and their time together.
+    pub(crate) instant: u32,
+    pub(crate) instant_time: Duration,
+}
+
+impl Counts {
+    pub(crate) fn note(&self, metrics: &HandlerMetrics) {
+        metrics.units("completed", self.completed);
+        metrics.units("skipped", self.skipped);
+        metrics.units("failed", self.failed);
+        metrics.units("returned", self.returned);
+        metrics.units("stopped", self.stopped);
+        metrics.units_took(self.instant, self.instant_time);
     }
 }
 

@@ -6,7 +6,6 @@ use redrive_broker::{Broker, BrokerError, Deliveries};
 use redrive_domain::{
     ids::{HandlerName, ResourceClass, WorkerId},
     subject::Shard,
-    time::Timestamp,
 };
 use tokio::{
     task::{JoinError, JoinSet},
@@ -27,8 +26,10 @@ use crate::{
 
 /// How long to wait for a chunk while nobody else wants the slot.
 const WAIT_ALONE: Duration = Duration::from_secs(1);
-/// How long to wait for a chunk while others want the slot, or may want it soon.
+/// How long to wait for a chunk while others may want the slot soon.
 const WAIT_SHARED: Duration = Duration::from_millis(50);
+/// Where others want the slot now and there is no chunk, how long to leave it to them.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -97,7 +98,6 @@ pub(crate) struct Shared<B> {
     pub(crate) reader: Arc<Reader<B>>,
     pub(crate) slots: Slots,
     pub(crate) flights: Arc<Flights>,
-    pub(crate) started_at: Timestamp,
     /// Take no more, and begin no more.
     pub(crate) drain: CancellationToken,
     /// End what runs.
@@ -123,7 +123,7 @@ pub async fn run<B: Broker>(
     if names.is_empty() {
         return Err(WorkerError::NoHandlers);
     }
-    if let Some([same, _]) = names.array_windows().find(|[a, b]| a == b) {
+    if let Some((same, _)) = names.iter().zip(names.iter().skip(1)).find(|(a, b)| a == b) {
         return Err(WorkerError::SameHandler(same.clone()));
     }
     if config.classes.is_empty() {
@@ -134,7 +134,6 @@ pub async fn run<B: Broker>(
         reader: Arc::new(Reader::new(broker.clone(), config.cache_bytes)),
         slots: Slots::new(config.slots),
         flights: Arc::default(),
-        started_at: crate::now(),
         drain: shutdown,
         force: CancellationToken::new(),
         config: Arc::new(config),
@@ -146,7 +145,7 @@ pub async fn run<B: Broker>(
         shared.config.clone(),
         names,
         shared.flights.clone(),
-        shared.started_at,
+        crate::now(),
         shared.drain.clone(),
         gone.clone(),
     )));
@@ -165,6 +164,7 @@ pub async fn run<B: Broker>(
         }
     }));
     let mut pullers = JoinSet::new();
+    let crowded = handlers.len() * shared.config.classes.len() > shared.config.slots.get() as usize;
     for handler in &handlers {
         let metrics = HandlerMetrics::new(&handler.name());
         for class in &shared.config.classes {
@@ -174,6 +174,7 @@ pub async fn run<B: Broker>(
                 handler: handler.clone(),
                 class: class.clone(),
                 metrics: metrics.clone(),
+                crowded,
                 chunks: JoinSet::new(),
             };
             pullers.spawn(puller.pull().instrument(span));
@@ -195,6 +196,8 @@ struct Puller<B> {
     handler: Arc<dyn Handler>,
     class: ResourceClass,
     metrics: HandlerMetrics,
+    /// Whether there are more pullers than slots.
+    crowded: bool,
     chunks: JoinSet<()>,
 }
 
@@ -235,17 +238,26 @@ impl<B: Broker> Puller<B> {
             None => source.insert(self.open().await?),
         };
         // A chunk is taken only with a slot in hand, so that none waits here while another worker could have it.
-        let slot = tokio::select! {
+        let mut slot = tokio::select! {
             biased;
             () = shared.drain.cancelled() => return Ok(()),
             slot = shared.slots.acquire() => slot,
         };
-        let wait = match shared.slots.wanted() || !shared.flights.is_empty() {
-            true => WAIT_SHARED,
-            false => WAIT_ALONE,
+        let wait = match (shared.slots.waiting() > 0, self.others_may_want()) {
+            (true, _) => Duration::ZERO,
+            (false, true) => WAIT_SHARED,
+            (false, false) => WAIT_ALONE,
         };
-        let mut slot = slot;
-        for delivery in open.next(1, wait).await? {
+        let deliveries = open.next(1, wait).await?;
+        if deliveries.is_empty() && wait.is_zero() {
+            drop(slot);
+            tokio::select! {
+                () = shared.drain.cancelled() => {}
+                () = sleep(PAUSE) => {}
+            }
+            return Ok(());
+        }
+        for delivery in deliveries {
             match slot.take() {
                 Some(slot) if !shared.drain.is_cancelled() => self.begin(delivery, slot),
                 _ => {
@@ -256,6 +268,11 @@ impl<B: Broker> Puller<B> {
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody may want a slot while this one waits: a chunk for its next unit, or the other pullers.
+    fn others_may_want(&self) -> bool {
+        self.crowded || !self.chunks.is_empty() || !self.shared.flights.is_empty()
     }
 
     fn begin(&mut self, delivery: redrive_broker::Delivery, slot: Slot) {

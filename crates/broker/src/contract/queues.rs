@@ -422,3 +422,28 @@ pub async fn a_call_that_is_given_up_loses_nothing<P: Provider>(provider: &P) {
     }
     assert!(began.elapsed() < BOUND / 2, "it had to be delivered again");
 }
+
+pub async fn an_unanswered_chunk_goes_to_somebody_else<P: Provider>(provider: &P) {
+    let (broker, other) = (ready(provider).await, provider.connect().await);
+    broker.offer(chunks("a", 0..2)).await.unwrap();
+    let mut one = taker(&broker, "noop", "cpu").await;
+    let mut two = taker(&other, "noop", "cpu").await;
+    let mut held = gather(&mut *one, 2).await;
+    let began = Instant::now();
+    time::sleep(Duration::from_secs(15)).await;
+    held.remove(0).receipt.extend().await.unwrap();
+    // Only the one that nobody asked more time for.
+    let again = two.next(2, Duration::from_secs(25)).await.unwrap();
+    assert_eq!(payloads(&again), ["1"]);
+    assert_eq!(again[0].delivered, 2);
+    assert!(
+        began.elapsed() >= Duration::from_secs(28),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        began.elapsed() <= Duration::from_secs(36),
+        "{:?}",
+        began.elapsed()
+    );
+}

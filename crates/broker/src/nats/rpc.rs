@@ -7,10 +7,15 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 
 use super::{
-    Inner, error,
+    Inner,
+    denial::Guard,
+    error,
     publish::{TRACE, headers},
 };
 use crate::{BrokerError, Message, Reply, Request, Result, ServiceSpec};
+
+/// How long the client may take to tell of a denial.
+const TELLING: Duration = Duration::from_millis(20);
 
 impl Inner {
     pub(super) async fn request(&self, message: Message, wait: Duration) -> Result<Bytes> {
@@ -65,8 +70,7 @@ impl Inner {
                 .map_err(other)?,
             None => return Err(BrokerError::Other("the service has ended".to_owned())),
         };
-        self.settle().await;
-        guard.check(&spec.subject)?;
+        self.settle(&mut guard, &spec.subject).await?;
         Ok(endpoint
             .map(move |request| {
                 // The service lives as long as the stream of its requests.
@@ -108,8 +112,7 @@ impl Inner {
             .subscribe(filter.clone())
             .await
             .map_err(|error| error::subscribe(&error))?;
-        self.settle().await;
-        guard.check(&filter)?;
+        self.settle(&mut guard, &filter).await?;
         Ok(subscription
             .map(|message| Message {
                 subject: message.subject.to_string(),
@@ -119,15 +122,16 @@ impl Inner {
             .boxed())
     }
 
-    /// Waits until the broker has taken note of what was sent to it, subscriptions above all. Best effort: what
-    /// was sent will get there in any case.
-    async fn settle(&self) {
+    /// Waits until the broker has taken note of a subscription. Best effort: it will get there in any case.
+    async fn settle(&self, guard: &mut Guard, subject: &str) -> Result<()> {
         let request = self
             .api::<_, serde_json::Value>("the account", "INFO", &())
             .await;
         if let Err(error) = request {
             tracing::debug!(%error, "the broker may not have taken note yet");
         }
+        // A denial came before that answer, but the client tells of it on another way.
+        guard.race(subject, tokio::time::sleep(TELLING)).await
     }
 }
 

@@ -12,7 +12,9 @@ use crate::{
     app::App,
     args::{CancelArgs, Format, Mode, RetryArgs},
     exit::Exit,
-    identity, output, say, signals,
+    identity,
+    output::{self, counted},
+    say, signals,
 };
 
 pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
@@ -69,8 +71,8 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
         .map(|(tier, n)| format!("{n} in tier {tier}"))
         .collect();
     say!(
-        "Retrying {} documents{}{}",
-        retried.documents,
+        "Retrying {}{}{}",
+        counted(retried.documents, "document"),
         sum(by_kind),
         if by_tier.len() > 1 {
             format!(": {}", by_tier.join(", "))
@@ -80,16 +82,18 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
     );
     let excluded = &retried.excluded;
     for (class, count) in &excluded.class {
-        say!("  left alone: {count} failures of class {class} (--mode all takes them too)");
+        let failures = counted(*count, &format!("{class} failure"));
+        say!("  left alone: {failures} (--mode all takes these too)");
     }
     if excluded.retry_limit > 0 {
         say!(
-            "  left alone: {} failures of documents retried as often as allowed (--max-retry-count, up to 10)",
-            excluded.retry_limit
+            "  left alone: {} of documents that were retried as often as --max-retry-count allows",
+            counted(excluded.retry_limit, "failure")
         );
     }
     if excluded.tier > 0 {
-        say!("  left alone: {} failures in other tiers", excluded.tier);
+        let failures = counted(excluded.tier, "failure");
+        say!("  left alone: {failures} in other tiers");
     }
     Ok(())
 }
@@ -108,8 +112,8 @@ pub(crate) async fn cancel(app: &App, args: CancelArgs) -> anyhow::Result<Exit> 
         .command(&bucket, batch, identity::command(), &command)
         .await?;
     if app.output == Format::Table {
-        let documents = accepted.cancelled_documents.unwrap_or(0);
-        say!("{batch} is cancelled; {documents} documents were not through");
+        let open = counted(accepted.cancelled_documents.unwrap_or(0), "document");
+        say!("{batch} is cancelled; {open} had not come through");
     } else {
         output::one(app.output, &accepted, |_| String::new())?;
     }

@@ -13,14 +13,13 @@ use redrive_domain::{
     query::{BatchRef, BatchView, ListDocuments, ReadState},
     state::BatchState,
     subject,
-    time::Timestamp,
 };
 use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    args::{EventsArgs, Format, ReplayArgs},
-    exit::{Exit, failed, usage},
+    args::{EventsArgs, Format, ReplayArgs, Until},
+    exit::{Exit, failed},
     output, say,
 };
 
@@ -142,21 +141,6 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
     Ok(line)
 }
 
-/// Until when to fold.
-enum Until {
-    Seq(u64),
-    Time(Timestamp),
-}
-
-fn until(text: &str) -> anyhow::Result<Until> {
-    if let Ok(seq) = text.parse() {
-        return Ok(Until::Seq(seq));
-    }
-    text.parse().map(Until::Time).map_err(|_| {
-        usage(format!("--until {text}: give a log sequence such as 120, or a time such as 2026-01-31T12:00:00Z"))
-    })
-}
-
 async fn fold(
     app: &App,
     filter: String,
@@ -204,8 +188,7 @@ async fn fold(
 
 pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> {
     let filter = filter_of(app, args.batch).await?;
-    let until = args.until.as_deref().map(until).transpose()?;
-    let (batches, count) = fold(app, filter, until).await?;
+    let (batches, count) = fold(app, filter, args.until).await?;
     if let (true, Some(BatchRef::Id(batch))) = (batches.is_empty(), args.batch) {
         return Err(failed(
             Exit::NotFound,

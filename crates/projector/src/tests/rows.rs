@@ -160,7 +160,8 @@ async fn results_show_each_output_as_what_it_is() {
     ];
     log.all(of(&batch, events)).await;
     let rows: Vec<ResultRow> = pages(&log.broker, "results", json!({"batch": "last"}), 3).await;
-    let shown: Vec<_> = rows
+    type Shown<'a> = (u32, Option<Value>, Option<&'a str>, bool, bool);
+    let shown: Vec<Shown<'_>> = rows
         .iter()
         .map(|row| {
             let (hex, typed) = (row.hex.as_deref(), row.media_type.is_some());

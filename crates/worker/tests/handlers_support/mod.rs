@@ -49,6 +49,7 @@ pub fn context(params: Value) -> Context {
         memory_bytes: None,
         max_output_bytes: 64 * 1024,
         cancelled: CancellationToken::new(),
+        alive: redrive_worker::handler::Alive::default(),
     }
 }
 

@@ -1,0 +1,244 @@
+//! Taking inputs: each is decided on, and what was decided goes into the round.
+
+use redrive_broker::{Broker, BrokerError, Delivery, Request};
+use redrive_domain::{
+    command::{Accepted, Command, CommandBody, Refusal, Verb},
+    decide::{self, Now},
+    event::{Cause, Event},
+    ids::{BatchId, BatchKey, CommandId, Namespace},
+    subject::CommandAddress,
+    units::UnitSet,
+    work::{Heartbeat, Outcome, Signal},
+};
+use uuid::Uuid;
+
+use super::Leader;
+use crate::{
+    dispatch::{Finding, pool_of},
+    metrics,
+    round::{Effect, Origin, Round, Stamp},
+};
+
+impl<B: Broker> Leader<'_, B> {
+    pub(super) async fn take_delivery(
+        &mut self,
+        delivery: Delivery,
+        round: &mut Round,
+    ) -> Result<(), BrokerError> {
+        if delivery.subject.starts_with("rd.out.") {
+            ::metrics::counter!(metrics::INPUTS, "kind" => "outcome").increment(1);
+            match rmp_serde::from_slice::<Outcome>(&delivery.payload) {
+                Ok(outcome) => self.take_outcome(&outcome, delivery.trace, round).await?,
+                Err(error) => {
+                    tracing::error!(subject = delivery.subject, %error, "cannot read an outcome; it is dropped");
+                }
+            }
+        } else {
+            ::metrics::counter!(metrics::INPUTS, "kind" => "command").increment(1);
+            // What is delivered again is the same command, whether its sender gave it an id or not.
+            let id = CommandId(Uuid::from_u128(delivery.id));
+            let subject = delivery.subject.clone();
+            let (address, key, asked, decided) = self
+                .take_command(
+                    &delivery.subject,
+                    &delivery.payload,
+                    delivery.trace,
+                    id,
+                    round,
+                )
+                .await?;
+            if let Err(refusal) = decided {
+                tracing::info!(subject, %refusal, "a command was refused");
+                let event = Event::CommandRefused {
+                    verb: address.map(|address| address.verb),
+                    message: refusal.to_string(),
+                    refusal,
+                };
+                self.emit(round, &key, &asked, event);
+            }
+        }
+        round.effects.push(Effect::Ack(delivery.receipt));
+        Ok(())
+    }
+
+    pub(super) async fn take_request(
+        &mut self,
+        request: Request,
+        round: &mut Round,
+    ) -> Result<(), BrokerError> {
+        ::metrics::counter!(metrics::INPUTS, "kind" => "request").increment(1);
+        let id = CommandId(self.chance.id(self.clock.now()));
+        let (_, batch, _, decided) = self
+            .take_command(&request.subject, &request.payload, request.trace, id, round)
+            .await?;
+        round.effects.push(Effect::Answer {
+            reply: request.reply,
+            batch,
+            decided,
+        });
+        Ok(())
+    }
+
+    async fn take_command(
+        &mut self,
+        subject: &str,
+        payload: &[u8],
+        trace: Option<String>,
+        id: CommandId,
+        round: &mut Round,
+    ) -> Result<
+        (
+            Option<CommandAddress>,
+            BatchKey,
+            Origin,
+            Result<Accepted, Refusal>,
+        ),
+        BrokerError,
+    > {
+        let mut origin = Origin {
+            cause: Cause::Command(id),
+            actor: None,
+            trace,
+        };
+        let address = match CommandAddress::parse(subject) {
+            Ok(address) => address,
+            Err(error) => {
+                let refusal = Refusal::invalid("subject", error.to_string());
+                return Ok((None, address_unknown(subject), origin, Err(refusal)));
+            }
+        };
+        let key = BatchKey {
+            namespace: address.namespace.clone(),
+            batch: address.batch,
+        };
+        let read = read_body(address.verb, payload);
+        let decided = match read {
+            Ok((body, command)) => {
+                let id = body.id.unwrap_or(id);
+                origin.cause = Cause::Command(id);
+                origin.actor = body.actor.map(|actor| printable(&actor));
+                self.recall(&key).await?;
+                let batch = self.batches.get(&key);
+                decide::command(batch, &key, &address.bucket, id, &command)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let decided = decided.map(|decision| {
+            let mut accepted = decision.accepted;
+            for event in decision.events {
+                if let Some(seq) = self.emit(round, &key, &origin, event) {
+                    accepted.seq = seq;
+                }
+            }
+            if let Some(trace) = &origin.trace {
+                self.traces.insert(key.clone(), trace.clone());
+            }
+            accepted
+        });
+        if let Err(refusal) = &decided {
+            ::metrics::counter!(metrics::REFUSED, "code" => code_of(refusal)).increment(1);
+        }
+        Ok((Some(address), key, origin, decided))
+    }
+
+    pub(super) fn emit(
+        &mut self,
+        round: &mut Round,
+        key: &BatchKey,
+        origin: &Origin,
+        event: Event,
+    ) -> Option<u64> {
+        let mut stamp = Stamp {
+            shard: self.shard,
+            now: self.clock.now(),
+            chance: self.chance,
+            last_seq: self.last_seq,
+        };
+        round.emit(&mut self.batches, &mut stamp, key, origin, event)
+    }
+
+    async fn take_outcome(
+        &mut self,
+        outcome: &Outcome,
+        trace: Option<String>,
+        round: &mut Round,
+    ) -> Result<(), BrokerError> {
+        let key = outcome.key();
+        self.recall(&key).await?;
+        let now = Now {
+            at: self.clock.now(),
+            random: self.chance.number(),
+        };
+        let decision = decide::outcome(self.batches.get(&key), outcome, now);
+        if decision.superseded > 0 {
+            ::metrics::counter!(metrics::SUPERSEDED).increment(decision.superseded);
+        }
+        let origin = Origin {
+            cause: Cause::Chunk(outcome.chunk),
+            actor: None,
+            trace,
+        };
+        for event in decision.events {
+            self.emit(round, &key, &origin, event);
+        }
+        if self
+            .batches
+            .get(&key)
+            .is_some_and(|batch| !batch.status.is_over())
+        {
+            self.dispatch.reported(outcome);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn take_heartbeat(&mut self, beat: &Heartbeat) {
+        ::metrics::counter!(metrics::INPUTS, "kind" => "heartbeat").increment(1);
+        let now = self.clock.now();
+        let batches = &self.batches;
+        let findings = self.dispatch.heard(beat, now, |flight| {
+            let key = BatchKey {
+                namespace: flight.namespace.clone(),
+                batch: flight.batch,
+            };
+            let (spec, job) = batches.get(&key)?.job(flight.tier, &flight.job)?;
+            let wanted: UnitSet = job.outstanding(&flight.units, flight.attempt);
+            (!wanted.is_empty()).then(|| (pool_of(spec), wanted))
+        });
+        for Finding::Stale(chunk) in findings {
+            self.signal(&Signal::StopChunk(chunk)).await;
+        }
+    }
+}
+
+fn read_body(verb: Verb, payload: &[u8]) -> Result<(CommandBody, Command), Refusal> {
+    let payload = if payload.is_empty() { b"{}" } else { payload };
+    let mut body: CommandBody =
+        serde_json::from_slice(payload).map_err(|e| Refusal::invalid("body", e.to_string()))?;
+    let fields = std::mem::take(&mut body.fields);
+    Ok((body, Command::read(verb, fields)?))
+}
+
+/// Where the refusal of a command without a readable address is noted: under the nil batch of its namespace, or of the
+/// namespace `_` where that cannot be read either.
+fn address_unknown(subject: &str) -> BatchKey {
+    let token = subject.split('.').nth(2).unwrap_or_default();
+    let namespace = Namespace::new(token).or_else(|_| Namespace::new("_"));
+    #[allow(clippy::expect_used)]
+    BatchKey {
+        namespace: namespace.expect("an underscore is a name"),
+        batch: BatchId(Uuid::nil()),
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(128).collect()
+}
+
+fn code_of(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Invalid { .. } => "invalid",
+        Refusal::NotFound { .. } => "not_found",
+        Refusal::Conflict { .. } => "conflict",
+        Refusal::NotAllowed { .. } => "not_allowed",
+    }
+}

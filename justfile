@@ -1,0 +1,52 @@
+# What a developer runs. `just` alone lists it.
+
+_list:
+    @just --list --unsorted
+
+# All that is checked before a change is taken
+ci:
+    bash .ci/run
+
+# The tests
+test *args:
+    cargo test --workspace {{ args }}
+
+# Clippy, with each warning an error
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# The documentation of the crates
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# See it work, on real files
+demo:
+    cargo run --release -- demo
+
+# Everything in one process, for developing against
+dev *args:
+    cargo run --locked -- dev {{ args }}
+
+# Write the fixtures that are missing; those that stand are never written again
+bless:
+    REDRIVE_BLESS=1 cargo test -p redrive-domain --test fixtures
+
+# Licences, advisories, sources and bans of dependencies (cargo install --locked cargo-deny)
+deny:
+    cargo deny check
+
+# Units a second through the domain alone
+bench-domain *args:
+    cargo run --release --locked -p redrive-domain --example fold -- {{ args }}
+
+# Units a second through a worker whose handler does nothing, on a broker in memory
+bench-worker *args:
+    cargo run --release --locked -p redrive-worker --example noop -- {{ args }}
+
+# What the broker does on a running server: url, messages
+bench-broker *args:
+    cargo run --release --locked -p redrive-broker --example raw -- {{ args }}
