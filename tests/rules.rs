@@ -98,7 +98,7 @@ fn texts() -> Vec<(String, String)> {
     if !root().join(".git").exists() {
         return Vec::new();
     }
-    run("git", &["ls-files", "-z"])
+    run("git", &["-c", "safe.directory=*", "ls-files", "-z"])
         .split_terminator('\0')
         .filter_map(|path| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?)))
         .collect()
@@ -112,6 +112,7 @@ fn sources() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Fails with all that was found, and with what to do about it.
+#[track_caller]
 fn expect_none(found: &[String], advice: &str) {
     assert!(found.is_empty(), "{advice}\n  {}", found.join("\n  "));
 }

@@ -229,12 +229,11 @@ async fn untouched(
         let envelope = redrive_domain::event::Envelope::decode(&entry?.payload)?;
         if let redrive_domain::event::Event::DocumentsCompleted { attempt, units, .. } =
             &envelope.event
+            && attempt.tier == 0
         {
-            if attempt.tier == 0 {
-                units
-                    .iter()
-                    .for_each(|unit| *completions.entry(unit).or_default() += 1);
-            }
+            units
+                .iter()
+                .for_each(|unit| *completions.entry(unit).or_default() += 1);
         }
     }
     again += completions.values().filter(|count| **count > 1).count();
