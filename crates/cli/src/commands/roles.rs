@@ -82,8 +82,8 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
                 .map(|handler| handler.name().to_string())
                 .collect();
             usage(format!(
-                "--handler {wanted}: there are {}",
-                known.join(", ")
+                "--handler {wanted}: there is no such handler here; there are {}",
+                known.join(" and ")
             ))
         })?));
     }
