@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Home, Running, SOON, count_lines, finish, signal, until};
+use support::{Home, Running, SOON, count_lines, finish, free_port, signal, until};
 
 /// A command that counts its executions in a file for each document, and fails for some: `bad…` for good, `flaky…`
 /// until its second execution.
@@ -527,4 +527,21 @@ fn what_takes_too_long_is_stopped() {
         (&json!("transient"), &json!("timeout"))
     );
     home.quiet();
+}
+
+#[test]
+fn a_system_that_is_just_ending_is_waited_for() {
+    let home = Home::new();
+    for turn in 0..3 {
+        // At once after a command whose system has not quite ended, and the other way round.
+        home.run(["batches"]).exits(0);
+        let mut dev = home.start(&format!("dev-{turn}"), ["dev", "--port", &free_port()]);
+        dev.wait_for("Ctrl-C ends it");
+        dev.interrupt();
+        until("it is ending", SOON, || {
+            (!home.data().join("system.json").exists()).then_some(())
+        });
+        home.run(["batches"]).exits(0);
+        dev.end().exits(0);
+    }
 }

@@ -5,13 +5,12 @@ mod support;
 
 use std::{
     fs,
-    net::TcpListener,
     time::{Duration, Instant},
 };
 
 use redrive_nats_server::testing::TestServer;
 use serde_json::{Value, json};
-use support::{Home, Running, SOON, count_lines, is_alive, until};
+use support::{Home, Running, SOON, count_lines, free_port, is_alive, until};
 
 /// A nats-server, a home whose commands use it, and the roles that were started.
 struct System {
@@ -387,11 +386,6 @@ fn namespaces_do_not_see_each_other() {
         .run(["batches", "--namespace", "ann", "-o", "json"])
         .exits(0);
     assert_eq!(batches.json()[0]["batch"], batch);
-}
-
-fn free_port() -> String {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port().to_string()
 }
 
 #[test]

@@ -459,6 +459,12 @@ impl Drop for Running {
     }
 }
 
+/// A port that nobody uses just now.
+pub fn free_port() -> String {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port().to_string()
+}
+
 /// Lines of a file; none where there is no file.
 pub fn count_lines(path: &Path) -> usize {
     fs::read_to_string(path).map_or(0, |text| text.lines().count())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use redrive_domain::{
     failure::{FailureClass, FailureKind},
     ids::{BatchId, Bucket, HandlerName, JobName, Namespace, ResourceClass},
@@ -135,18 +135,14 @@ pub(crate) struct Inputs {
 
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("work").required(true).args(["exec", "pipeline"]),
     after_help = "Examples:\n  redrive run --exec 'pdftotext {} -' docs/*.pdf\n  find . -name '*.png' | redrive run -j 4 \
     --timeout 30s --exec 'optipng {}'\n  redrive run --exec 'jq .name' --ndjson people.ndjson"
 )]
 pub(crate) struct RunArgs {
     /// The command to run for each document. It is split into words and never given to a shell. {} stands for the
     /// document, {/} for its file name, {.} for it without extension; without any, the document comes on standard input
-    #[arg(
-        long,
-        value_name = "COMMAND",
-        required_unless_present = "pipeline",
-        conflicts_with = "pipeline"
-    )]
+    #[arg(long, value_name = "COMMAND")]
     pub(crate) exec: Option<String>,
     /// Give the command to /bin/sh instead
     #[arg(long, requires = "exec")]
@@ -212,7 +208,7 @@ pub(crate) struct FailuresArgs {
     #[command(flatten)]
     pub(crate) batch: BatchArg,
     /// Only of this tier
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_tier)]
     pub(crate) tier: Option<TierNum>,
     /// Only of this class: transient, permanent or unknown
     #[arg(long)]
@@ -230,7 +226,7 @@ pub(crate) struct ResultsArgs {
     #[command(flatten)]
     pub(crate) batch: BatchArg,
     /// Of this tier [default: the last]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_tier)]
     pub(crate) tier: Option<TierNum>,
     /// Of this job
     #[arg(long, value_name = "NAME")]
@@ -259,7 +255,7 @@ pub(crate) struct RetryArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) mode: Mode,
     /// Only failures of this tier; may be given several times
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_tier)]
     pub(crate) tier: Vec<TierNum>,
     /// Leave out documents that have been retried this often
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10), value_name = "1..10")]
@@ -337,6 +333,11 @@ pub(crate) struct BatchesArgs {
     /// Print at most so many
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) limit: usize,
+}
+
+fn parse_tier(text: &str) -> Result<TierNum, &'static str> {
+    text.parse()
+        .map_err(|_| "use the tier's number; the first tier is 0")
 }
 
 fn parse_status(text: &str) -> Result<BatchStatus, String> {

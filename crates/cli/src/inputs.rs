@@ -31,6 +31,17 @@ pub(crate) fn from_stdin(inputs: &Inputs) -> bool {
     }
 }
 
+/// Finds out before a batch is made whether its documents can be read at all.
+pub(crate) fn check(inputs: &Inputs) -> anyhow::Result<()> {
+    match &inputs.ndjson {
+        Some(file) if file.as_os_str() != "-" => match std::fs::File::open(file) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(usage(format!("cannot read {}: {error}", file.display()))),
+        },
+        _ => Ok(()),
+    }
+}
+
 /// Hands all inputs to the upload.
 pub(crate) async fn hand_over<I: FnMut() -> CommandId>(
     inputs: &Inputs,
@@ -98,7 +109,7 @@ async fn records<R: AsyncBufRead + Unpin, I: FnMut() -> CommandId>(
             continue;
         }
         let value: Value = serde_json::from_str(&line)
-            .map_err(|error| usage(format!("{name} line {number}: not JSON: {error}")))?;
+            .map_err(|error| usage(format!("{name} line {number}: {}", not_json(&error))))?;
         let document = record(value, number)
             .map_err(|error| usage(format!("{name} line {number}: {error}")))?;
         upload.add(document).await?;
@@ -106,10 +117,20 @@ async fn records<R: AsyncBufRead + Unpin, I: FnMut() -> CommandId>(
     Ok(())
 }
 
+/// What is wrong with a line. The parser's own line number would be another one.
+fn not_json(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    format!("not JSON: {what} (column {})", error.column())
+}
+
 /// `{"id", "uri", "data"}` is a document; any other object is the data of one, whose id is its `id` or the line.
 fn record(value: Value, number: u64) -> Result<Document, String> {
     let Value::Object(fields) = &value else {
-        return Err("is not an object".to_owned());
+        let shown = crate::output::brief(&value.to_string(), 40);
+        return Err(format!(
+            "{shown} is no JSON object: each line takes one, such as {{\"id\": \"a\"}}"
+        ));
     };
     let id = match fields.get("id") {
         None => None,

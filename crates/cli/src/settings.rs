@@ -6,6 +6,7 @@ use anyhow::Context;
 use etcetera::{BaseStrategy, choose_base_strategy};
 use figment::{
     Figment,
+    error::Kind,
     providers::{Env, Format as _, Serialized, Toml},
 };
 use redrive_domain::ids::Namespace;
@@ -56,11 +57,8 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
         .merge(Toml::file(file))
         .merge(Env::prefixed("REDRIVE_").only(&VARIABLES));
     let file: File = figment.extract().map_err(|error| {
-        let all: Vec<String> = error.into_iter().map(|one| one.to_string()).collect();
-        usage(format!(
-            "the configuration is not valid: {}",
-            all.join("; ")
-        ))
+        let all: Vec<String> = error.into_iter().map(|one| wrong(&one)).collect();
+        usage(all.join("\n"))
     })?;
     let data = global.data.clone().or(file.data);
     Ok(Settings {
@@ -74,4 +72,34 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
         data: data.unwrap_or_else(|| dirs.data_dir().join("redrive")),
         output: global.output.unwrap_or(file.output),
     })
+}
+
+/// What is wrong with a setting, and where it was made.
+fn wrong(error: &figment::Error) -> String {
+    let mut key = error.path.last().cloned().unwrap_or_default();
+    let mut place = String::new();
+    if let Some(metadata) = &error.metadata {
+        if let Some(figment::Source::File(file)) = &metadata.source {
+            place = format!("{}: ", file.display());
+        } else if metadata.name.contains("environment") {
+            key = format!("REDRIVE_{}", key.to_uppercase());
+        }
+    }
+    match &error.kind {
+        Kind::UnknownField(field, known) => {
+            format!("{place}there is no setting {field:?}: use {}", or(known))
+        }
+        Kind::UnknownVariant(value, known) => {
+            format!("{place}{key} is {value:?}: it takes {}", or(known))
+        }
+        kind => format!("{place}{key}: {kind}"),
+    }
+}
+
+/// `a, b or c`.
+fn or(words: &[&str]) -> String {
+    match words {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
 }

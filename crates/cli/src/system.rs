@@ -11,19 +11,32 @@ use anyhow::{Context, bail};
 use redrive_broker::nats::{ConnectOptions, NatsBroker};
 use redrive_nats_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, failed};
 
 /// How long roles may take to end.
 const END: Duration = Duration::from_secs(10);
+/// How often to look whether a system that is ending has ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What stands in the data folder while a system runs there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Running {
     pub(crate) url: String,
     pub(crate) pid: u32,
+    pub(crate) life: Life,
+}
+
+/// How long a system goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Life {
+    /// Until it is told to end.
+    Own,
+    /// Until its last user leaves.
+    Users,
 }
 
 /// The files of a data folder.
@@ -77,6 +90,50 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// The right to run a system here, which only one has.
+    async fn only(&self) -> anyhow::Result<File> {
+        let only = self.lock_file("system.lock")?;
+        let end = Instant::now() + END + END;
+        loop {
+            match only.try_lock() {
+                Ok(()) => return Ok(only),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context("cannot lock the data folder");
+                }
+            }
+            let running = self.running();
+            if Instant::now() > end || !self.is_ending(running.as_ref())? {
+                let by = running.map(|running| format!(" (process {})", running.pid));
+                return Err(failed(
+                    Exit::Conflict,
+                    format!(
+                        "a system runs on the data folder {} already{}: use it, or another folder with --data",
+                        self.path().display(),
+                        by.unwrap_or_default()
+                    ),
+                ));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether the system that holds the folder is about to let go of it: it says no longer that it runs, or nobody is
+    /// left for whom it does.
+    fn is_ending(&self, running: Option<&Running>) -> anyhow::Result<bool> {
+        let Some(running) = running else {
+            return Ok(true);
+        };
+        if running.life == Life::Own {
+            return Ok(false);
+        }
+        let users = self.lock_file("users.lock")?;
+        // It takes the lock for itself when it ends.
+        Ok(users.try_lock().is_ok() || users.try_lock_shared().is_err())
+    }
+}
+
 /// A running system. Stop it with [`System::stop`]; dropped, its server dies and its roles are cut off, which loses
 /// nothing.
 pub(crate) struct System {
@@ -91,27 +148,14 @@ pub(crate) struct System {
 
 impl System {
     /// Starts the broker on a port (any free one without), the coordinator and the projector.
-    pub(crate) async fn start(folder: Folder, port: Option<u16>) -> anyhow::Result<Self> {
-        let only = folder.lock_file("system.lock")?;
-        match only.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let by = folder
-                    .running()
-                    .map(|running| format!(" (process {})", running.pid));
-                return Err(failed(
-                    Exit::Conflict,
-                    format!(
-                        "a system runs on the data folder {} already{}: use it, or another folder with --data",
-                        folder.path().display(),
-                        by.unwrap_or_default()
-                    ),
-                ));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).context("cannot lock the data folder");
-            }
-        }
+    ///
+    /// A system that is just ending is waited for; one that goes on is a conflict.
+    pub(crate) async fn start(
+        folder: Folder,
+        port: Option<u16>,
+        life: Life,
+    ) -> anyhow::Result<Self> {
+        let only = folder.only().await?;
         let store = folder.nats();
         let server = tokio::task::spawn_blocking(move || {
             let binary = redrive_nats_server::obtain(None)?;
@@ -135,6 +179,7 @@ impl System {
         let running = Running {
             url: system.url(),
             pid: std::process::id(),
+            life,
         };
         // Whoever reads it reads all of it.
         let draft = system.folder.path().join("system.json.new");

@@ -11,7 +11,7 @@ use super::run;
 use crate::{
     app::App,
     args::{CancelArgs, Format, Mode, RetryArgs},
-    exit::Exit,
+    exit::{Exit, usage},
     identity,
     output::{self, counted},
     say, signals,
@@ -20,6 +20,14 @@ use crate::{
 pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
     let view = app.view(args.batch.batch, None).await?;
     let batch = view.summary.batch;
+    let tiers = view.tiers.len();
+    if let Some(tier) = args.tier.iter().find(|tier| usize::from(**tier) >= tiers) {
+        let there = match tiers {
+            1 => "only tier 0".to_owned(),
+            _ => format!("tiers 0 to {}", tiers.saturating_sub(1)),
+        };
+        return Err(usage(format!("--tier {tier}: the batch has {there}")));
+    }
     let stop = signals::shutdown()?;
     let command = Command::Retry(Retry {
         retry_mode: match args.mode {

@@ -31,7 +31,7 @@ use crate::{
     say,
     settings::Settings,
     signals,
-    system::{Folder, System},
+    system::{Folder, Life, System},
 };
 
 pub(crate) async fn demo(
@@ -51,7 +51,7 @@ pub(crate) async fn demo(
     );
     let stop = signals::shutdown()?;
     let broken = texts::write_broken(folder.path())?;
-    let mut system = System::start(folder.clone(), None).await?;
+    let mut system = System::start(folder.clone(), None, Life::Own).await?;
     let mut config = redrive_worker::Config::new(0, identity::worker()?);
     config.host = identity::host();
     let mut served = handlers::builtin()?;

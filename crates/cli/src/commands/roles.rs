@@ -13,7 +13,7 @@ use crate::{
     identity, say,
     settings::Settings,
     signals,
-    system::{Folder, System},
+    system::{Folder, Life, System},
 };
 
 /// The broker of a role that runs by itself.
@@ -27,7 +27,7 @@ pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Ex
     let stop = signals::shutdown()?;
     let folder = Folder::new(&settings.data)?;
     let data = folder.path().display().to_string();
-    let mut system = System::start(folder, Some(args.port)).await?;
+    let mut system = System::start(folder, Some(args.port), Life::Own).await?;
     let mut config = redrive_worker::Config::new(0, identity::worker()?);
     config.host = identity::host();
     if let Some(jobs) = args.jobs {
@@ -82,8 +82,8 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
                 .map(|handler| handler.name().to_string())
                 .collect();
             usage(format!(
-                "--handler {wanted}: there are {}",
-                known.join(", ")
+                "--handler {wanted}: there is no such handler here; there are {}",
+                known.join(" and ")
             ))
         })?));
     }

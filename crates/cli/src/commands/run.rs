@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, num::NonZeroU32, path::Path};
 
 use redrive_client::Upload;
 use redrive_domain::{
-    command::{Command, Create, Start},
+    command::{Cancel, Command, Create, Start},
     ids::{BatchId, Bucket, ResourceClass},
     pipeline::Pipeline,
     query::{BatchRef, BatchView},
+    status::BatchStatus,
     time::Millis,
 };
 use redrive_worker::handlers;
@@ -43,6 +44,7 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
             ));
         }
     };
+    inputs::check(&args.inputs)?;
     let start = if inputs::from_stdin(&args.inputs) {
         Start::AtOnce
     } else {
@@ -66,6 +68,17 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     };
     if let Err(error) = handed {
         here.stop().await;
+        match (start, args.inputs.id) {
+            (Start::AtOnce, _) => {
+                upload.flush().await?;
+                say!(
+                    "Not all documents could be read. To go on with those before: {}",
+                    app.hint(&format!("resume {batch}"))
+                );
+            }
+            (Start::OnSubmit, None) => give_up(app, &args.inputs.bucket, batch, &error).await,
+            (Start::OnSubmit, Some(_)) => {}
+        }
         return Err(error);
     }
     let accepted = upload.finish().await?;
@@ -78,10 +91,14 @@ pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> 
     let batch = view.summary.batch;
     if view.summary.status.is_over() {
         say!("{}", summary(&view));
-        say!(
-            "It is over: there is nothing to resume. To execute failed documents again: {}",
-            app.hint(&format!("retry {batch}"))
-        );
+        match view.summary.status {
+            BatchStatus::Cancelled => say!("It was cancelled: it cannot be resumed."),
+            _ if view.summary.counts.failed > 0 => say!(
+                "It is over: there is nothing to resume. To execute failed documents again: {}",
+                app.hint(&format!("retry {batch}"))
+            ),
+            _ => say!("It is over: there is nothing to resume."),
+        }
         return Ok(Exit::of_batch(view.summary.status));
     }
     let stop = signals::shutdown()?;
@@ -244,10 +261,12 @@ fn command_pipeline(args: &RunArgs, command: &str, class: &ResourceClass) -> any
     let mut params = json!({ "command": command, "cwd": cwd.to_string_lossy() });
     if args.shell {
         params["shell"] = true.into();
-    } else if shell_words::split(command).map_or(true, |words| words.is_empty()) {
-        return Err(usage(
-            "--exec: there is no command, or its quotes do not match",
-        ));
+    } else {
+        let words = shell_words::split(command)
+            .map_err(|_| usage("--exec: a quote in the command is not closed"))?;
+        if words.first().is_none_or(String::is_empty) {
+            return Err(usage("--exec: there is no command in it"));
+        }
     }
     Ok(json!({
         "name": output::brief(command, 60),
@@ -284,9 +303,25 @@ async fn create(
     Ok(())
 }
 
+/// Cancels a batch whose documents could not all be read, as nobody is going to complete it. Best effort: it is the
+/// reading that went wrong that is to be told.
+async fn give_up(app: &App, bucket: &Bucket, batch: BatchId, error: &anyhow::Error) {
+    let command = Command::Cancel(Cancel {
+        reason: Some(format!("its documents could not be handed over: {error:#}")),
+    });
+    let told = app
+        .client
+        .command(bucket, batch, identity::command(), &command);
+    match told.await {
+        Ok(_) => say!("The batch {batch} is given up:"),
+        Err(error) => tracing::debug!(%error, "the batch cannot be cancelled"),
+    }
+}
+
 /// Hands a batch to the workers of a system.
 pub(crate) async fn submit(app: &App, args: SubmitArgs) -> anyhow::Result<Exit> {
     let pipeline = read_pipeline(&args.pipeline)?;
+    inputs::check(&args.inputs)?;
     let batch = args.inputs.id.unwrap_or_else(identity::batch);
     let stop = signals::shutdown()?;
     create(app, &args.inputs.bucket, batch, pipeline, Start::OnSubmit).await?;
@@ -297,7 +332,12 @@ pub(crate) async fn submit(app: &App, args: SubmitArgs) -> anyhow::Result<Exit> 
         identity::command,
     );
     tokio::select! {
-        handed = inputs::hand_over(&args.inputs, Paths::Absolute, &mut upload) => handed?,
+        handed = inputs::hand_over(&args.inputs, Paths::Absolute, &mut upload) => {
+            if let (Err(error), None) = (&handed, args.inputs.id) {
+                give_up(app, &args.inputs.bucket, batch, error).await;
+            }
+            handed?;
+        }
         () = stop.cancelled() => {
             say!("Interrupted before the batch had all its documents: nothing of it starts. Hand it over again with --id {batch}");
             return Ok(Exit::Interrupted);
