@@ -296,7 +296,7 @@ fn files_name_no_machine_and_no_registry() {
     .map(|it| it.concat());
     let begins_a_path = |before: &str| {
         let last = before.chars().next_back();
-        last.is_none_or(|c| !c.is_alphanumeric() && !"._-/}".contains(c))
+        last.is_none_or(|c| !c.is_alphanumeric() && !"._-/}]".contains(c))
     };
     let texts = texts().into_iter().filter(|(path, _)| path != "Cargo.lock");
     let found = lines(texts, |line| {
