@@ -1,6 +1,8 @@
 //! What is handed out: who holds which chunk, who is alive, how long a unit takes. None of it is in the log; a new
 //! leader learns it from the heartbeats.
 
+mod doubt;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use redrive_domain::{
@@ -56,6 +58,7 @@ struct Held {
     offered_at: Timestamp,
     holder: Option<WorkerId>,
     named_at: Timestamp,
+    doubted_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -229,6 +232,7 @@ impl Dispatch {
                     offered_at: now,
                     holder: Some(beat.worker.clone()),
                     named_at: now,
+                    doubted_at: None,
                 },
             );
         }
@@ -236,9 +240,7 @@ impl Dispatch {
     }
 
     /// Chunks whose worker is gone, or says nothing of them any more.
-    pub(crate) fn lost(&mut self, now: Timestamp, timeout: Millis) -> Vec<(BatchKey, Lost)> {
-        self.workers
-            .retain(|_, run| now.since(run.seen_at) <= timeout);
+    pub(crate) fn lost(&mut self, now: Timestamp) -> Vec<(BatchKey, Lost)> {
         let workers = &self.workers;
         let is_lost = |held: &Held| {
             held.holder.as_ref().is_some_and(|worker| {
@@ -414,6 +416,7 @@ impl Dispatch {
                 offered_at: now,
                 holder: None,
                 named_at: now,
+                doubted_at: None,
             },
         );
         Some(chunk)

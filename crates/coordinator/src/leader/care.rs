@@ -47,7 +47,13 @@ impl<B: Broker> Leader<'_, B> {
         }
         self.cared_at = now;
         let mut round = Round::default();
-        for (key, lost) in self.dispatch.lost(now, self.worker_timeout) {
+        for (key, chunk) in self.dispatch.lose_workers(now, self.worker_timeout) {
+            self.withdraw_chunk(&key, chunk).await;
+        }
+        for chunk in self.dispatch.unnamed(now) {
+            self.dispatch.give_up(chunk);
+        }
+        for (key, lost) in self.dispatch.lost(now) {
             ::metrics::counter!(metrics::LOST).increment(1);
             tracing::warn!(batch = %key, chunk = %lost.chunk, worker = ?lost.worker, units = lost.units.len(), "a worker is lost");
             self.withdraw_chunk(&key, lost.chunk).await;
