@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -373,16 +373,40 @@ fn all_accounted_for(home: &Home) {
 #[test]
 fn a_run_that_was_killed_is_resumed() {
     let home = Home::new();
+    // The system lives on, with chunks that were taken by a worker that is no more.
+    let up = home.keep();
     let mut run = half_way(&home);
     run.kill();
+    let killed = Instant::now();
     assert!(executed(&home) < 60, "it was over before it was killed");
     home.run(["resume", "last"])
         .exits(0)
         .says("60 of 60 documents completed");
     all_accounted_for(&home);
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(20), "it took {took:?}");
     home.run(["resume", "last"])
         .exits(0)
         .says("nothing to resume");
+    drop(up);
+}
+
+#[test]
+fn what_a_killed_worker_had_only_just_taken_is_not_waited_for() {
+    let home = Home::new();
+    let _up = home.keep();
+    let script = "#!/bin/sh\n[ -e started ] && exit 0\ntouch started\nsleep 2\n";
+    home.script("once.sh", script);
+    let mut run = home.start("run", ["run", "--exec", "./once.sh", "x"]);
+    until("it has begun", SOON, || {
+        home.work().join("started").exists().then_some(())
+    });
+    // Before its next heartbeat, in which it would have named what it works on.
+    run.kill();
+    let killed = Instant::now();
+    home.run(["resume", "last"]).exits(0);
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(20), "it took {took:?}");
 }
 
 #[test]
@@ -518,7 +542,7 @@ fn attempts_are_repeated_by_themselves() {
 fn what_takes_too_long_is_stopped() {
     let home = Home::new();
     let run = ["run", "--timeout", "300ms", "--max-attempts", "1", "--exec"];
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     home.run(run.iter().chain(&["sleep {}", "600"])).exits(3);
     assert!(started.elapsed() < Duration::from_secs(20));
     let failures = home.run(["failures", "-o", "jsonl"]).exits(0).lines();
