@@ -21,7 +21,10 @@ fn prints(home: &Home, name: &str, shown: &str, ended: &Ended) {
         ended.stdout, ended.stderr
     );
     let root = home.root().canonicalize().unwrap();
-    let text = text.replace(&*root.to_string_lossy(), "[home]");
+    let work = root.join("work");
+    let text = text
+        .replace(&*work.to_string_lossy(), "[here]")
+        .replace(&*root.to_string_lossy(), "[home]");
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("snapshots");
     settings.set_prepend_module_to_snapshot(false);

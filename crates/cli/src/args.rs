@@ -358,7 +358,7 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// The broker's port on 127.0.0.1
+    /// The broker's port on 127.0.0.1; 0 for any that is free
     #[arg(long, default_value_t = 4222)]
     pub(crate) port: u16,
     /// Documents to work on at once [default: the number of CPUs]

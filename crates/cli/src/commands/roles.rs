@@ -27,7 +27,7 @@ pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Ex
     let stop = signals::shutdown()?;
     let folder = Folder::new(&settings.data)?;
     let data = folder.path().display().to_string();
-    let mut system = System::start(folder, Some(args.port), Life::Own).await?;
+    let mut system = System::start(folder, (args.port > 0).then_some(args.port), Life::Own).await?;
     let mut config = redrive_worker::Config::new(0, identity::worker()?);
     config.host = identity::host();
     if let Some(jobs) = args.jobs {
