@@ -82,7 +82,11 @@ async fn outline(unit: Unit, _: Context) -> Result<Done, Failure> {
             .and_then(|(_, rest)| rest.split_once("</title>"))
             .map(|(title, _)| title)
     } else {
-        text.lines().find(|line| !line.trim().is_empty())
+        // A program says what it is in a comment at its head, if anywhere.
+        let heading = |line: &&str| line.starts_with("# ") || line.starts_with("//!");
+        let mut head = text.lines().take(20);
+        head.find(heading)
+            .or_else(|| text.lines().find(|line| !line.trim().is_empty()))
     };
     let title: String = title
         .unwrap_or_default()
