@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "contract"))]
 #[doc(hidden)]
 pub mod contract;
+mod fold;
 pub mod memory;
 mod metrics;
 pub mod nats;
@@ -13,6 +14,7 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
+pub use fold::{Folded, Until, fold};
 pub use pattern::matches;
 
 use std::{future::Future, time::Duration};

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use redrive_broker::Until;
 use redrive_domain::{
     failure::{FailureClass, FailureKind},
     ids::{BatchId, Bucket, HandlerName, JobName, Namespace, ResourceClass},
     pipeline::TierNum,
     query::BatchRef,
     status::BatchStatus,
-    time::{Millis, Timestamp},
+    time::Millis,
 };
 
 /// See what failed in a batch, where and why, and redrive only that.
@@ -297,29 +298,11 @@ pub(crate) struct ReplayArgs {
     /// The batch: its id, or the word last [default: all of the namespace]
     pub(crate) batch: Option<BatchRef>,
     /// Stop after this log sequence or point in time
-    #[arg(long, value_name = "SEQ|TIME")]
+    #[arg(long, value_name = "SEQ|TIME", value_parser = parse_until)]
     pub(crate) until: Option<Until>,
     /// Compare the state with the projector's, field by field
     #[arg(long, conflicts_with = "until")]
     pub(crate) verify: bool,
-}
-
-/// Up to when to fold the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// Up to this sequence.
-    Seq(u64),
-    /// Up to this moment.
-    Time(Timestamp),
-}
-
-impl std::str::FromStr for Until {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let seq = text.parse().map(Self::Seq);
-        seq.or_else(|_| text.parse().map(Self::Time))
-            .map_err(|_| "give a log sequence such as 120, or a time such as 2026-01-31T12:00:00Z")
-    }
 }
 
 #[derive(Debug, Args)]
@@ -333,6 +316,12 @@ pub(crate) struct BatchesArgs {
     /// Print at most so many
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) limit: usize,
+}
+
+fn parse_until(text: &str) -> Result<Until, &'static str> {
+    let seq = text.parse().map(Until::Seq);
+    seq.or_else(|_| text.parse().map(Until::Time))
+        .map_err(|_| "give a log sequence such as 120, or a time such as 2026-01-31T12:00:00Z")
 }
 
 fn parse_tier(text: &str) -> Result<TierNum, &'static str> {

@@ -10,10 +10,11 @@ use std::{
 };
 
 use futures::StreamExt;
-use redrive_broker::{Broker, BrokerError, Deliveries, Delivery, Range, Request, ServiceSpec};
+use redrive_broker::{
+    Broker, BrokerError, Deliveries, Delivery, Request, ServiceSpec, Until, fold,
+};
 use redrive_domain::{
-    event::Envelope,
-    evolve::evolve,
+    evolve::Batches,
     ids::BatchKey,
     subject::{self, Shard},
     time::{Millis, Timestamp},
@@ -25,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     dispatch::Dispatch,
     metrics,
-    round::{Batches, Round, Stamp},
+    round::{Round, Stamp},
     standby::{Config, Stepped},
     world::{Chance, Clock},
 };
@@ -117,28 +118,10 @@ impl<'a, B: Broker> Leader<'a, B> {
         Ok(leader)
     }
 
+    /// What the log says up to the last event that this leader knows of.
     async fn fold(&self, filter: String) -> Result<Batches, BrokerError> {
-        let mut batches = Batches::new();
-        let mut entries = self.broker.read(Range {
-            from: 1,
-            until: Some(self.last_seq),
-            filter: Some(filter),
-        });
-        while let Some(entry) = entries.next().await {
-            let entry = entry?;
-            match Envelope::decode(&entry.payload) {
-                Ok(envelope) => {
-                    let key = envelope.key();
-                    let mut state = batches.remove(&key);
-                    evolve(&mut state, entry.seq, &envelope);
-                    if let Some(state) = state {
-                        batches.insert(key, state);
-                    }
-                }
-                Err(error) => tracing::error!(seq = entry.seq, %error, "passing over an event"),
-            }
-        }
-        Ok(batches)
+        let until = Until::Seq(self.last_seq);
+        Ok(fold(&self.broker, Some(filter), until).await?.batches)
     }
 
     /// Leads until told otherwise, or until something makes it unsure of the log.

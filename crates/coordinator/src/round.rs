@@ -1,7 +1,7 @@
 //! One round of the leader: what came in is decided, what was decided is appended in one go, and only then does anybody
 //! hear of it. A round that cannot be appended leaves no trace but a leader that has to fold the log afresh.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use redrive_broker::{Message, Receipt, Reply};
@@ -9,7 +9,7 @@ use redrive_domain::{
     command::{Accepted, Answer, Refusal},
     decide,
     event::{Cause, Envelope, Event, VERSION},
-    evolve::evolve,
+    evolve::{Batches, evolve_among},
     ids::{BatchKey, EventId},
     state::BatchState,
     subject::{self, Shard},
@@ -47,9 +47,6 @@ pub(crate) enum Effect {
         decided: Result<Accepted, Refusal>,
     },
 }
-
-/// The batches in memory, by their keys.
-pub(crate) type Batches = BTreeMap<BatchKey, BatchState>;
 
 #[derive(Default)]
 pub(crate) struct Round {
@@ -101,11 +98,7 @@ impl Round {
             payload: payload.into(),
             trace: envelope.trace.clone(),
         });
-        let mut state = batches.remove(key);
-        evolve(&mut state, seq, &envelope);
-        if let Some(state) = state {
-            batches.insert(key.clone(), state);
-        }
+        evolve_among(batches, seq, &envelope);
         self.touched.insert(key.clone());
         Some(seq)
     }

@@ -10,6 +10,7 @@ use crate::{
     command::Start,
     event::{Attempt, Cause, Envelope, Event, Selected},
     failure::{FailureClass, FailureKind},
+    ids::BatchKey,
     limits::{DOCUMENTS_PER_BATCH, REMEMBERED_COMMANDS},
     pipeline::{Pipeline, TierNum},
     state::{BatchState, JobState, TierState},
@@ -433,7 +434,17 @@ fn all_of(groups: &[FailedUnits]) -> UnitSet {
 }
 
 /// The states of several batches, by their keys: for those who fold more than one.
-pub type Batches = BTreeMap<crate::ids::BatchKey, BatchState>;
+pub type Batches = BTreeMap<BatchKey, BatchState>;
+
+/// Folds an event into the state of its batch, among several.
+pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
+    let key = envelope.key();
+    let mut state = batches.remove(&key);
+    evolve(&mut state, seq, envelope);
+    if let Some(state) = state {
+        batches.insert(key, state);
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,12 @@
 //! belongs to (`store`), and made anew from the log whenever anything is wrong with it (`follow`). There may be any
 //! number of projectors, each with its own folder.
 //!
-//! [`fold`] and [`differences`] are for those who check one against the log.
+//! [`differences`] is for those who check one against the log.
 
 mod answer;
 mod clock;
 mod details;
 mod differences;
-mod fold;
 mod follow;
 mod lru;
 pub mod metrics;
@@ -31,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use clock::Clock;
 pub use differences::{Difference, differences};
-pub use fold::fold;
 pub use store::StoreError;
 
 /// How a projector is set up.

@@ -1,13 +1,11 @@
 //! `events` and `replay`: the log, as it is and as what it amounts to.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, bail};
 use futures::StreamExt;
-use redrive_broker::{Broker, Range};
+use redrive_broker::{Broker, Range, Until, fold};
 use redrive_domain::{
     event::Envelope,
-    evolve::evolve,
+    evolve::Batches,
     ids::BatchKey,
     invariants::violations,
     query::{BatchRef, BatchView, ListDocuments, ReadState},
@@ -18,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    args::{EventsArgs, Format, ReplayArgs, Until},
+    args::{EventsArgs, Format, ReplayArgs},
     exit::{Exit, failed},
     output, say,
 };
@@ -141,54 +139,17 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
     Ok(line)
 }
 
-async fn fold(
-    app: &App,
-    filter: String,
-    until: Option<Until>,
-) -> anyhow::Result<(BTreeMap<BatchKey, BatchState>, u64)> {
-    let broker = app.client.broker();
-    let last = broker.last_seq().await?;
-    let (last, time) = match until {
-        None => (last, None),
-        Some(Until::Seq(seq)) => (seq.min(last), None),
-        Some(Until::Time(time)) => (last, Some(time)),
-    };
-    let mut batches: BTreeMap<BatchKey, BatchState> = BTreeMap::new();
-    let mut count = 0;
-    if last == 0 {
-        return Ok((batches, count));
-    }
-    let mut entries = broker.read(Range {
-        from: 1,
-        until: Some(last),
-        filter: Some(filter),
-    });
-    while let Some(entry) = entries.next().await {
-        let entry = entry?;
-        let envelope = match Envelope::decode(&entry.payload) {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                say!("event {} is passed over: {error}", entry.seq);
-                continue;
-            }
-        };
-        if time.is_some_and(|time| envelope.at > time) {
-            break;
-        }
-        let key = envelope.key();
-        let mut state = batches.remove(&key);
-        evolve(&mut state, entry.seq, &envelope);
-        if let Some(state) = state {
-            batches.insert(key, state);
-        }
-        count += 1;
-    }
-    Ok((batches, count))
-}
-
 pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> {
     let filter = filter_of(app, args.batch).await?;
-    let (batches, count) = fold(app, filter, args.until).await?;
+    let until = args.until.unwrap_or(Until::End);
+    let folded = fold(app.client.broker(), Some(filter), until).await?;
+    let (batches, count) = (folded.batches, folded.events);
+    if folded.unreadable > 0 {
+        say!(
+            "{} events are of a later version and were passed over.",
+            folded.unreadable
+        );
+    }
     if let (true, Some(BatchRef::Id(batch))) = (batches.is_empty(), args.batch) {
         return Err(failed(
             Exit::NotFound,
@@ -226,11 +187,7 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
 }
 
 /// Compares a fresh fold of each batch with the projector's state as of the same event.
-async fn verify(
-    app: &App,
-    batches: BTreeMap<BatchKey, BatchState>,
-    count: u64,
-) -> anyhow::Result<Exit> {
+async fn verify(app: &App, batches: Batches, count: u64) -> anyhow::Result<Exit> {
     let mut wrong = 0;
     let total = batches.len();
     for (key, folded) in batches {
@@ -271,7 +228,10 @@ async fn same_moment(
             return Ok((folded, theirs));
         }
         let filter = subject::events_of_batch(SHARD, &key);
-        let (mut batches, _) = fold(app, filter, Some(Until::Seq(theirs.last_seq))).await?;
+        let until = Until::Seq(theirs.last_seq);
+        let mut batches = fold(app.client.broker(), Some(filter), until)
+            .await?
+            .batches;
         folded = batches
             .remove(&key)
             .context("the batch is gone from the log")?;

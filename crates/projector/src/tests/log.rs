@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redrive_broker::{
-    Broker, Message,
+    Broker, Message, Until, fold,
     memory::{MemoryBroker, MemoryOptions},
 };
 use redrive_domain::{
@@ -26,7 +26,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Config, ProjectorError, fold, run_with_ready};
+use crate::{Config, ProjectorError, run_with_ready};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -124,7 +124,7 @@ impl<B: Broker> Log<B> {
 
     /// What a fold of the whole log gives for a batch.
     pub(super) async fn folded(&self, key: &BatchKey) -> BatchState {
-        let mut batches = fold(&self.broker, None, None).await.unwrap();
+        let mut batches = fold(&self.broker, None, Until::End).await.unwrap().batches;
         batches.remove(key).unwrap()
     }
 }

@@ -2,9 +2,11 @@ use std::{fs, path::Path, sync::Arc};
 
 use redrive_domain::{event::Event, evolve::evolve, state::BatchState, units::UnitSet};
 
+use redrive_broker::{Until, fold};
+
 use super::log::{attempt, failed, key, memory};
 use crate::{
-    differences, fold,
+    differences,
     store::{Place, Store, StoreError},
     view::{Mark, Snapshot, View},
 };
@@ -135,7 +137,7 @@ async fn memory_keeps_what_is_not_stored_and_little_else() {
     for n in 1..=10 {
         log.batch(&key("a", n), &[&["one"]], 1).await;
     }
-    let batches = fold(&log.broker, None, None).await.unwrap();
+    let batches = fold(&log.broker, None, Until::End).await.unwrap().batches;
     let mut view = View::default();
     for state in batches.values() {
         view.insert(crate::view::Loaded {
