@@ -78,6 +78,7 @@ async fn show(
         Some(dir) => dir.clone(),
         None => std::env::current_dir()?,
     };
+    let dir = dir.canonicalize().with_context(|| context(&dir))?;
     let files = texts::find(&dir)?;
     if files.is_empty() {
         say!(
