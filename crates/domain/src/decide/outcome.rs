@@ -178,6 +178,19 @@ enum Next {
     Nothing,
 }
 
+/// When an attempt after a wait is due: a little later than asked, so that many share a moment and the map of what is
+/// due stays short however many wait.
+fn due(now: Timestamp, wait: Millis) -> Timestamp {
+    let step = match wait.0 {
+        0 => return now,
+        1..10_000 => 100,
+        10_000..100_000 => 1_000,
+        _ => 10_000,
+    };
+    let exact = now.plus(wait).0;
+    Timestamp(exact.saturating_add(step - 1).div_euclid(step) * step).min(Timestamp::MAX)
+}
+
 fn dispose(
     spec: &JobSpec,
     job: &JobState,
@@ -196,7 +209,7 @@ fn dispose(
     let asked = asked.min(Millis(RETRY_AFTER_MS));
     // A machine that was taken away says nothing about the document.
     if [FailureKind::PREEMPTED, FailureKind::WORKER_LOST].contains(&failure.kind) {
-        let retry_at = now.at.plus(asked);
+        let retry_at = due(now.at, asked);
         return vec![(
             Next::Attempt {
                 retry_at,
@@ -227,7 +240,7 @@ fn dispose(
             let what = if failed < budget.min(most) {
                 let wait = spec.backoff.wait(failed, now.random).max(asked);
                 Next::Attempt {
-                    retry_at: now.at.plus(wait),
+                    retry_at: due(now.at, wait),
                     counted: true,
                 }
             } else {
@@ -237,4 +250,26 @@ fn dispose(
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn many_that_wait_share_a_moment_and_none_is_early() {
+        let now = Timestamp(1_790_000_000_123);
+        let moments: BTreeSet<Timestamp> = (1..=3_600_000)
+            .map(|ms| {
+                let due = due(now, Millis(ms));
+                assert!(due >= now.plus(Millis(ms)), "{ms}");
+                assert!(due.since(now).0 <= ms + ms / 10 + 100, "{ms}");
+                due
+            })
+            .collect();
+        assert!(moments.len() < 600, "{}", moments.len());
+        assert_eq!(due(now, Millis(0)), now);
+    }
 }
