@@ -1,11 +1,13 @@
 //! What commands that use a system have at hand.
 
+use std::path::PathBuf;
+
 use redrive_broker::nats::{ConnectOptions, NatsBroker};
 use redrive_client::Client;
 use redrive_domain::query::{BatchRef, BatchView, OfBatch};
 
 use crate::{
-    args::Format,
+    args::{Format, Global},
     embedded::{self, Share},
     identity,
     settings::Settings,
@@ -30,24 +32,17 @@ pub(crate) async fn connect(settings: &Settings, url: &str) -> anyhow::Result<Na
 
 impl App {
     /// Connects to the broker that is configured, or to the system of the data folder.
-    pub(crate) async fn open(settings: &Settings, data_given: bool) -> anyhow::Result<Self> {
-        let mut flags = String::new();
+    pub(crate) async fn open(settings: &Settings, given: &Global) -> anyhow::Result<Self> {
         let (broker, share) = if let Some(url) = &settings.nats_url {
             (connect(settings, url).await?, None)
         } else {
             let share = embedded::join(&Folder::new(&settings.data)?).await?;
-            if data_given {
-                flags = format!(" --data {}", quoted(&settings.data.to_string_lossy()));
-            }
             (share.broker.clone(), Some(share))
         };
-        if settings.namespace.as_str() != "default" {
-            flags.push_str(&format!(" --namespace {}", settings.namespace));
-        }
         Ok(Self {
             client: Client::new(broker, settings.namespace.clone(), identity::actor()),
             output: settings.output,
-            flags,
+            flags: flags(given),
             _share: share,
         })
     }
@@ -81,6 +76,29 @@ impl App {
         };
         format!("redrive {verb}{rest}{}", self.flags)
     }
+}
+
+/// The flags that say which system is meant, as they were given: the environment and the files still say theirs.
+fn flags(given: &Global) -> String {
+    let path = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
+    };
+    // A password is not repeated on a screen.
+    let url = given.nats_url.clone().filter(|url| !url.contains('@'));
+    [
+        ("nats-url", url),
+        ("creds", path(&given.creds)),
+        (
+            "namespace",
+            given.namespace.as_ref().map(ToString::to_string),
+        ),
+        ("data", path(&given.data)),
+        ("config", path(&given.config)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(format!(" --{name} {}", quoted(&value?))))
+    .collect()
 }
 
 /// A word as a shell reads it back.

@@ -92,16 +92,16 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
             embedded::serve(Folder::new(&settings.data)?).await?;
             Ok(Exit::Done)
         }
-        command => use_system(&settings, cli.global.data.is_some(), command).await,
+        command => use_system(&settings, &cli.global, command).await,
     }
 }
 
 async fn use_system(
     settings: &Settings,
-    data_given: bool,
+    given: &args::Global,
     command: Command,
 ) -> anyhow::Result<Exit> {
-    let app = App::open(settings, data_given).await?;
+    let app = App::open(settings, given).await?;
     match command {
         Command::Run(args) => run::run(&app, args).await,
         Command::Resume(args) => run::resume(&app, args).await,
