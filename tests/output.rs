@@ -355,3 +355,14 @@ fn data_goes_to_standard_output_and_the_rest_beside_it() {
         assert_eq!(OUTPUTS.get_or_init(|| vec![failed.clone()]), &[failed]);
     }
 }
+
+#[test]
+fn waiting_ends_when_it_is_told_to() {
+    let home = Home::new();
+    home.file("p.toml", "[[tiers]]\njobs = [{ handler = 'fetch' }]\n");
+    home.run(["submit", "-f", "p.toml", "nobody-works-on-this"])
+        .exits(0);
+    home.run(["watch", "last", "--timeout", "300ms"])
+        .exits(124)
+        .says("it goes on");
+}

@@ -274,6 +274,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             now: self.clock.now(),
             chance: self.chance,
             last_seq: self.last_seq,
+            max_payload: self.broker.info().max_payload,
         };
         round.settle(&mut self.batches, &mut stamp);
         if !round.messages.is_empty() {

@@ -36,6 +36,9 @@ impl Origin {
     }
 }
 
+/// What an event's headers take at most, in bytes: they count as part of the message.
+const HEADERS: usize = 1_024;
+
 /// Something that is done once the round stands in the log.
 pub(crate) enum Effect {
     /// A delivery is dealt with.
@@ -62,6 +65,8 @@ pub(crate) struct Stamp<'a> {
     pub(crate) chance: &'a mut Chance,
     /// The sequence of the last event that stands in the log.
     pub(crate) last_seq: u64,
+    /// The largest message that the broker takes, in bytes.
+    pub(crate) max_payload: usize,
 }
 
 impl Round {
@@ -92,6 +97,12 @@ impl Round {
                 return None;
             }
         };
+        // The broker would refuse it, and with it all that comes after: one message would stop everything, again and again.
+        if payload.len() + HEADERS > stamp.max_payload {
+            let size = payload.len();
+            tracing::error!(size, limit = stamp.max_payload, batch = %key, "an event is too large for the broker; it is dropped");
+            return None;
+        }
         let seq = stamp.last_seq + self.messages.len() as u64 + 1;
         self.messages.push(Message {
             subject: subject::event(stamp.shard, key, &envelope.event.subject_type()),

@@ -302,3 +302,65 @@ async fn a_batch_that_has_left_memory_comes_back_for_a_retry() {
     let state = sim.over(&first).await;
     assert_eq!(state.retries.get(0), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_a_user_sends_is_too_large_to_be_refused() {
+    let mut sim = Sim::new().await;
+    let _leader = sim.coordinator("a");
+    sim.worker("w", 2, |_, _| async { done() });
+    let key = sim.submit(json!({}), 2).await;
+    sim.over(&key).await;
+    let huge = json!({ "retry_mode": "x".repeat(900_000) });
+    let fields: serde_json::Map<_, _> = (0..5_000)
+        .map(|n| (format!("field-{n}"), json!(0)))
+        .collect();
+    let many = json!({ "pipeline": fields });
+    let other = BatchId(Uuid::from_u128(78));
+    for (batch, verb, body) in [(key.batch, "retry", huge), (other, "create", many)] {
+        let message = Message {
+            subject: format!("rd.cmd.default.docs.{batch}.{verb}"),
+            payload: body.to_string().into(),
+            trace: None,
+        };
+        sim.broker.submit(message, None).await.unwrap();
+    }
+    // The leader goes on with what comes after them.
+    let next = sim.submit(json!({}), 2).await;
+    assert_eq!(sim.over(&next).await.status, BatchStatus::Completed);
+    assert_eq!(sim.names(&key).await.last(), Some(&"command.refused"));
+    let other = BatchKey {
+        batch: other,
+        ..key
+    };
+    assert_eq!(sim.names(&other).await, ["command.refused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_goes_from_the_command_into_the_log_and_on_to_the_workers() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut sim = Sim::new().await;
+    let _leader = sim.coordinator("a");
+    let (_worker, _) = sim.worker("w", 2, |_, _| async {
+        Err(Failure::new(FailureKind::REJECTED, "no"))
+    });
+    let key = sim.submit(json!({}), 1).await;
+    sim.over(&key).await;
+    let message = Message {
+        subject: format!("rd.cmd.default.docs.{}.retry", key.batch),
+        payload: Bytes::from_static(br#"{"retry_mode": "all"}"#),
+        trace: Some(TRACE.to_owned()),
+    };
+    sim.broker.submit(message, None).await.unwrap();
+    sim.until(&key, "it is retried", |state| {
+        state.rounds == 1 && state.status.is_over()
+    })
+    .await;
+    let events = sim.events(&key).await;
+    let traced: Vec<&str> = events
+        .iter()
+        .filter(|(_, envelope)| envelope.trace.as_deref() == Some(TRACE))
+        .map(|(_, envelope)| envelope.event.name())
+        .collect();
+    // The failure's trace came back with the worker's report.
+    assert_eq!(traced, ["documents.retry_scheduled", "documents.failed"]);
+}

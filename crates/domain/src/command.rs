@@ -9,7 +9,7 @@ use crate::{
     document::Document,
     failure::{FailureClass, FailureKind},
     ids::{BatchId, BatchKey, CommandId},
-    limits::{MAX_RETRIES, MAX_RETRY_COUNT},
+    limits::{MAX_RETRIES, MAX_RETRY_COUNT, REFUSAL_CHARS, REFUSAL_ERRORS},
     pipeline::{SpecError, TierNum},
     status::BatchStatus,
 };
@@ -411,6 +411,36 @@ impl Refusal {
         Self::NotFound {
             what: format!("batch {} in namespace {}", key.batch, key.namespace),
         }
+    }
+
+    /// The same, cut to what fits in an event and on a screen: a command's own text may stand in what is wrong with it.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let cut = |text: &mut String| {
+            if let Some((end, _)) = text.char_indices().nth(REFUSAL_CHARS) {
+                text.truncate(end);
+                text.push('…');
+            }
+        };
+        match &mut self {
+            Self::Invalid { errors } => {
+                let more = errors.len().saturating_sub(REFUSAL_ERRORS);
+                errors.truncate(REFUSAL_ERRORS);
+                for error in errors.iter_mut() {
+                    cut(&mut error.path);
+                    cut(&mut error.message);
+                }
+                if more > 0 {
+                    errors.push(SpecError {
+                        path: String::new(),
+                        message: format!("and {more} more"),
+                    });
+                }
+            }
+            Self::NotFound { what } => cut(what),
+            Self::Conflict { message } | Self::NotAllowed { message } => cut(message),
+        }
+        self
     }
 
     /// A conflict with the batch's state.

@@ -48,3 +48,7 @@ pub const MAX_RETRIES: std::ops::RangeInclusive<u8> = 1..=3;
 pub const REMEMBERED_COMMANDS: usize = 256;
 /// Bytes of unit sets in one event; a decision on more is spread over several.
 pub const SET_BYTES_PER_EVENT: usize = 512 * 1024;
+/// Things wrong with one command that its refusal names.
+pub const REFUSAL_ERRORS: usize = 50;
+/// Longest text of a refusal about one thing, in characters.
+pub const REFUSAL_CHARS: usize = 1_000;

@@ -132,10 +132,15 @@ impl<B: Broker> Leader<'_, B> {
             .iter()
             .filter_map(|chunk| self.message_of(chunk))
             .collect::<Vec<_>>();
-        if let Err(BrokerError::Missing(what)) = self.broker.offer(messages.clone()).await {
-            tracing::warn!(what, "making it again");
-            self.broker.ensure().await?;
-            self.broker.offer(messages).await?;
+        match self.broker.offer(messages.clone()).await {
+            Ok(()) => {}
+            Err(BrokerError::Missing(what)) => {
+                tracing::warn!(what, "making it again");
+                self.broker.ensure().await?;
+                self.broker.offer(messages).await?;
+            }
+            // Those that did not arrive are not found when somebody looks for them, and go out again.
+            Err(error) => tracing::warn!(%error, "chunks may not have been handed out"),
         }
         Ok(())
     }

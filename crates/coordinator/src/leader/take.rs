@@ -35,8 +35,10 @@ impl<B: Broker> Leader<'_, B> {
             }
         } else {
             ::metrics::counter!(metrics::INPUTS, "kind" => "command").increment(1);
-            // What is delivered again is the same command, whether its sender gave it an id or not.
-            let id = CommandId(Uuid::from_u128(delivery.id));
+            // What is delivered again is the same command, whether its sender gave it an id or not. A UUIDv8 (RFC 9562) is
+            // none that a sender makes.
+            let id =
+                CommandId(uuid::Builder::from_custom_bytes(delivery.id.to_be_bytes()).into_uuid());
             let subject = delivery.subject.clone();
             let (address, key, asked, decided) = self
                 .take_command(
@@ -104,7 +106,12 @@ impl<B: Broker> Leader<'_, B> {
             Ok(address) => address,
             Err(error) => {
                 let refusal = Refusal::invalid("subject", error.to_string());
-                return Ok((None, address_unknown(subject), origin, Err(refusal)));
+                return Ok((
+                    None,
+                    address_unknown(subject),
+                    origin,
+                    Err(refusal.bounded()),
+                ));
             }
         };
         let key = BatchKey {
@@ -123,18 +130,22 @@ impl<B: Broker> Leader<'_, B> {
             }
             Err(refusal) => Err(refusal),
         };
-        let decided = decided.map(|decision| {
+        let decided = decided.and_then(|decision| {
             let mut accepted = decision.accepted;
             for event in decision.events {
-                if let Some(seq) = self.emit(round, &key, &origin, event) {
-                    accepted.seq = seq;
-                }
+                // What cannot stand in the log has not been accepted.
+                accepted.seq = self.emit(round, &key, &origin, event).ok_or_else(|| {
+                    let limit = self.broker.info().max_payload;
+                    let message = format!("makes an event of more than the {limit} bytes that the broker takes: send less at once");
+                    Refusal::invalid("", message)
+                })?;
             }
             if let Some(trace) = &origin.trace {
                 self.traces.insert(key.clone(), trace.clone());
             }
-            accepted
+            Ok(accepted)
         });
+        let decided = decided.map_err(Refusal::bounded);
         if let Err(refusal) = &decided {
             ::metrics::counter!(metrics::REFUSED, "code" => code_of(refusal)).increment(1);
         }
@@ -153,6 +164,7 @@ impl<B: Broker> Leader<'_, B> {
             now: self.clock.now(),
             chance: self.chance,
             last_seq: self.last_seq,
+            max_payload: self.broker.info().max_payload,
         };
         round.emit(&mut self.batches, &mut stamp, key, origin, event)
     }
