@@ -1,0 +1,100 @@
+//! Why a command is not carried out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::BatchKey,
+    limits::{REFUSAL_CHARS, REFUSAL_ERRORS},
+    pipeline::SpecError,
+};
+
+/// Why a command was not carried out. Nothing of it was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Refusal {
+    /// The command itself is wrong.
+    #[error("the command is not valid{}", list(errors))]
+    Invalid {
+        /// All that is wrong with it.
+        errors: Vec<SpecError>,
+    },
+    /// There is no such thing.
+    #[error("there is no {what}")]
+    NotFound {
+        /// What was asked for, for instance `batch 0198… in namespace default`.
+        what: String,
+    },
+    /// The batch is not in a state for it.
+    #[error("{message}")]
+    Conflict {
+        /// Why.
+        message: String,
+    },
+    /// The one who asks may not.
+    #[error("not allowed: {message}")]
+    NotAllowed {
+        /// Why.
+        message: String,
+    },
+}
+
+fn list(errors: &[SpecError]) -> String {
+    errors.iter().map(|e| format!("\n  {e}")).collect()
+}
+
+impl Refusal {
+    /// One thing wrong with the command.
+    pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            errors: vec![SpecError {
+                path: path.into(),
+                message: message.into(),
+            }],
+        }
+    }
+
+    /// There is no such batch.
+    #[must_use]
+    pub fn no_batch(key: &BatchKey) -> Self {
+        Self::NotFound {
+            what: format!("batch {} in namespace {}", key.batch, key.namespace),
+        }
+    }
+
+    /// The same, cut to what fits in an event and on a screen: a command's own text may stand in what is wrong with it.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let cut = |text: &mut String| {
+            if let Some((end, _)) = text.char_indices().nth(REFUSAL_CHARS) {
+                text.truncate(end);
+                text.push('…');
+            }
+        };
+        match &mut self {
+            Self::Invalid { errors } => {
+                let more = errors.len().saturating_sub(REFUSAL_ERRORS);
+                errors.truncate(REFUSAL_ERRORS);
+                for error in errors.iter_mut() {
+                    cut(&mut error.path);
+                    cut(&mut error.message);
+                }
+                if more > 0 {
+                    errors.push(SpecError {
+                        path: String::new(),
+                        message: format!("and {more} more"),
+                    });
+                }
+            }
+            Self::NotFound { what } => cut(what),
+            Self::Conflict { message } | Self::NotAllowed { message } => cut(message),
+        }
+        self
+    }
+
+    /// A conflict with the batch's state.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict {
+            message: message.into(),
+        }
+    }
+}
