@@ -77,7 +77,7 @@ impl Exit {
             return Some(match refusal {
                 Refusal::Invalid { .. } => Self::Usage,
                 Refusal::NotFound { .. } => Self::NotFound,
-                Refusal::Conflict { .. } => Self::Conflict,
+                Refusal::Conflict { .. } | Refusal::Stale(_) => Self::Conflict,
                 Refusal::NotAllowed { .. } => Self::NotAllowed,
             });
         }

@@ -100,7 +100,7 @@ impl Dispatch {
     pub(crate) fn touch(&mut self, batch: &BatchState, now: Timestamp) {
         let running = batch.status == redrive_domain::status::BatchStatus::Running;
         for (tier, spec, job) in batch.jobs() {
-            if job.open.is_empty() || !running {
+            if job.open.is_empty() || job.paused.is_some() || !running {
                 continue;
             }
             let key = JobKey {
@@ -439,7 +439,9 @@ fn queue_of(
     let batch = batches
         .get(&key.batch)
         .filter(|batch| batch.status == redrive_domain::status::BatchStatus::Running)?;
-    let (spec, job) = batch.job(key.tier, &key.job)?;
+    let (spec, job) = batch
+        .job(key.tier, &key.job)
+        .filter(|(_, job)| job.paused.is_none())?;
     let run = jobs.entry(key.clone()).or_default();
     Some(Queue {
         key: key.clone(),
