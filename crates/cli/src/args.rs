@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use redrive_domain::{ids::Namespace, pipeline::TierNum, query::BatchRef};
 
-pub(crate) use control::{CancelArgs, Mode, RetryArgs};
+pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
 pub(crate) use history::{EventsArgs, ReplayArgs};
-pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs};
+pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, ProjectorArgs, WorkerArgs};
-pub(crate) use run::{Inputs, ResumeArgs, RunArgs, SubmitArgs, WatchArgs};
+pub(crate) use run::{Inputs, RunArgs, SubmitArgs, WatchArgs};
 
 /// See what failed in a batch, where and why, and redrive only that.
 ///
@@ -30,7 +30,7 @@ pub(crate) use run::{Inputs, ResumeArgs, RunArgs, SubmitArgs, WatchArgs};
 )]
 #[command(
     after_help = "Exit codes: 0 done, 2 usage, 3 finished with failed documents, 4 not found, 5 conflict, 6 not \
-    allowed, 7 broker unreachable, 124 timed out waiting, 130 interrupted."
+    allowed, 7 broker unreachable, 8 paused, 124 timed out waiting, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -83,12 +83,12 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Run a command, or a pipeline, over many inputs; durable, with retries, and resumable
     Run(RunArgs),
-    /// Take up again a batch whose run was interrupted
+    /// Go on with a batch whose run was interrupted, or that is paused
     Resume(ResumeArgs),
     /// Hand a batch to the workers of a system
     Submit(SubmitArgs),
     /// Show how a batch is doing
-    Status(BatchArg),
+    Status(StatusArgs),
     /// Follow a batch until it is over
     Watch(WatchArgs),
     /// List the documents that failed, where and why
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Results(ResultsArgs),
     /// Execute failed documents again; those that succeeded are never touched
     Retry(RetryArgs),
+    /// Hand nothing more of a batch out until it is resumed
+    Pause(PauseArgs),
     /// Stop a batch
     Cancel(CancelArgs),
     /// Print events of the log, one JSON object a line

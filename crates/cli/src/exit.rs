@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Conflict = 5,
     NotAllowed = 6,
     Unreachable = 7,
+    /// A batch waits for somebody to resume it.
+    Paused = 8,
     TimedOut = 124,
     Interrupted = 130,
 }

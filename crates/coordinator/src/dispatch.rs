@@ -100,7 +100,7 @@ impl Dispatch {
     pub(crate) fn touch(&mut self, batch: &BatchState, now: Timestamp) {
         let running = batch.status == redrive_domain::status::BatchStatus::Running;
         for (tier, spec, job) in batch.jobs() {
-            if job.open.is_empty() || job.paused.is_some() || !running {
+            if job.open.is_empty() || !running {
                 continue;
             }
             let key = JobKey {
@@ -108,6 +108,13 @@ impl Dispatch {
                 tier,
                 job: spec.name.clone(),
             };
+            if job.paused.is_some() {
+                // What failed at once says nothing of how long a unit takes: begin with one again.
+                if let Some(run) = self.jobs.get_mut(&key) {
+                    run.unit_ms = None;
+                }
+                continue;
+            }
             if let Some(due) = job.next_due(now) {
                 self.timers.insert((due, key.clone()));
             }

@@ -5,10 +5,20 @@ use redrive_domain::{
     failure::{FailureClass, FailureKind},
     ids::{Bucket, JobName},
     pipeline::TierNum,
+    query::At,
     status::BatchStatus,
 };
 
 use super::{BatchArg, parse_tier};
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArg,
+    /// As it was at this log sequence or point in time [default: now]
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) at: Option<At>,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct FailuresArgs {
@@ -26,6 +36,9 @@ pub(crate) struct FailuresArgs {
     /// Print at most so many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+    /// As it was at this log sequence or point in time [default: now]
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) at: Option<At>,
 }
 
 #[derive(Debug, Args)]
@@ -41,6 +54,9 @@ pub(crate) struct ResultsArgs {
     /// Print at most so many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+    /// As it was at this log sequence or point in time [default: now]
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) at: Option<At>,
 }
 
 #[derive(Debug, Args)]

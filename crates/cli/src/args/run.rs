@@ -62,15 +62,6 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ResumeArgs {
-    #[command(flatten)]
-    pub(crate) batch: BatchArg,
-    /// Documents to work on at once [default: the number of CPUs]
-    #[arg(short, long, value_name = "N")]
-    pub(crate) jobs: Option<std::num::NonZeroU32>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct SubmitArgs {
     /// The pipeline, as TOML or JSON
     #[arg(short = 'f', long = "file", value_name = "PIPELINE")]
