@@ -263,6 +263,13 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// How long a lease lasts without renewal.
     fn lease_ttl(&self) -> Duration;
 
+    /// Keeps a snapshot of what a leader has folded, in place of the one before. It is a cache: whoever finds none, or a
+    /// broken one, reads the log.
+    fn keep_snapshot(&self, snapshot: Bytes) -> impl Future<Output = Result<()>> + Send;
+
+    /// The snapshot that was kept last, where there is a whole one.
+    fn snapshot(&self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
+
     /// Asks and waits for the answer. An answer with an error beside it is an answer: its body is returned.
     fn request(
         &self,

@@ -63,6 +63,8 @@ pub enum Part {
     Work,
     /// Leases.
     Leases,
+    /// The snapshot.
+    Snapshot,
 }
 
 /// The broker of one shard in memory. Clones are further connections to the same broker.
@@ -84,6 +86,7 @@ struct State {
     inbox: Option<Queue>,
     work: Option<Queue>,
     leases: Option<BTreeMap<String, Held>>,
+    snapshot: Option<Bytes>,
     /// Counts the queues made, so that a taker knows its own.
     queues: u64,
     rpc: rpc::Rpc,
@@ -133,7 +136,7 @@ impl State {
         match part {
             Part::Inbox => self.inbox.as_mut(),
             Part::Work => self.work.as_mut(),
-            Part::Leases => None,
+            Part::Leases | Part::Snapshot => None,
         }
     }
 }
@@ -172,6 +175,7 @@ impl MemoryBroker {
             Part::Inbox => state.inbox = None,
             Part::Work => state.work = None,
             Part::Leases => state.leases = None,
+            Part::Snapshot => state.snapshot = None,
         });
     }
 
@@ -420,6 +424,15 @@ impl Broker for MemoryBroker {
 
     fn lease_ttl(&self) -> Duration {
         self.store.options.lease_ttl
+    }
+
+    async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
+        self.store.change(|state| state.snapshot = Some(snapshot));
+        Ok(())
+    }
+
+    async fn snapshot(&self) -> Result<Option<Bytes>> {
+        Ok(self.store.lock().snapshot.clone())
     }
 
     async fn request(&self, message: Message, wait: Duration) -> Result<Bytes> {

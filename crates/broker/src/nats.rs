@@ -10,6 +10,7 @@ mod pull;
 mod read;
 mod rpc;
 mod setup;
+mod snapshot;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -227,6 +228,14 @@ impl Broker for NatsBroker {
 
     fn lease_ttl(&self) -> Duration {
         self.inner.options.lease_ttl
+    }
+
+    async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
+        self.inner.keep_snapshot(snapshot).await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Bytes>> {
+        self.inner.snapshot().await
     }
 
     async fn request(&self, message: Message, wait: Duration) -> Result<Bytes> {

@@ -18,6 +18,10 @@ pub const CHUNKS_OUT: &str = "redrive_coordinator_chunks_out";
 pub const BATCHES: &str = "redrive_coordinator_batches";
 /// Live workers.
 pub const WORKERS: &str = "redrive_coordinator_workers";
+/// Snapshots kept.
+pub const SNAPSHOTS: &str = "redrive_coordinator_snapshots_total";
+/// Size of the last snapshot, in bytes.
+pub const SNAPSHOT_BYTES: &str = "redrive_coordinator_snapshot_bytes";
 /// Whether this coordinator leads: 1 or 0.
 pub const LEADS: &str = "redrive_coordinator_leads";
 /// Time from taking inputs to having their events in the log, in seconds.

@@ -10,6 +10,7 @@
 //! | `rd.hb.<shard>.<worker>` | heartbeats |
 //! | `rd.sig.<shard>` | signals to workers |
 //! | `rd.qry.<namespace>.<query>` | queries |
+//! | `rd.snap.<shard>.<piece or head>` | what a leader has folded |
 
 use crate::{
     command::Verb,
@@ -57,6 +58,24 @@ pub fn request(namespace: &Namespace, bucket: &Bucket, batch: BatchId, verb: Ver
 
 /// All commands handed over durably.
 pub const COMMANDS: &str = "rd.cmd.>";
+/// All that makes up snapshots.
+#[must_use]
+pub fn snapshots(shard: Shard) -> String {
+    format!("rd.snap.{shard}.*")
+}
+
+/// A piece of a snapshot.
+#[must_use]
+pub fn snapshot_piece(shard: Shard) -> String {
+    format!("rd.snap.{shard}.piece")
+}
+
+/// What a snapshot consists of; the last one counts.
+#[must_use]
+pub fn snapshot_head(shard: Shard) -> String {
+    format!("rd.snap.{shard}.head")
+}
+
 /// All commands to be answered.
 pub const REQUESTS: &str = "rd.req.>";
 /// All queries.

@@ -197,3 +197,26 @@ pub async fn leases_have_names<P: Provider>(provider: &P) {
         Ok(Lease::HeldBy("a".to_owned()))
     );
 }
+
+pub async fn the_snapshot_is_the_one_kept_last<P: Provider>(provider: &P) {
+    let (broker, other) = (ready(provider).await, provider.connect().await);
+    assert_eq!(broker.snapshot().await, Ok(None));
+    // In several pieces, in one, and in none.
+    let large: Bytes = (0..3 * MAX_PAYLOAD + 7)
+        .map(|i| u8::try_from(i % 251).unwrap())
+        .collect::<Vec<u8>>()
+        .into();
+    for snapshot in [large, Bytes::from_static(b"small"), Bytes::new()] {
+        broker.keep_snapshot(snapshot.clone()).await.unwrap();
+        assert!(other.snapshot().await == Ok(Some(snapshot)));
+    }
+}
+
+pub async fn a_lost_snapshot_is_none_and_another_can_be_kept<P: Provider>(provider: &P) {
+    let broker = ready(provider).await;
+    broker.keep_snapshot("one".into()).await.unwrap();
+    provider.lose(Lost::Snapshots).await;
+    assert_eq!(broker.snapshot().await, Ok(None));
+    broker.keep_snapshot("two".into()).await.unwrap();
+    assert_eq!(broker.snapshot().await, Ok(Some("two".into())));
+}

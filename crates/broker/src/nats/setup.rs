@@ -21,6 +21,7 @@ pub(super) struct Names {
     pub(super) inbox: String,
     pub(super) work: String,
     pub(super) lease_bucket: String,
+    pub(super) snapshots: String,
 }
 
 impl Names {
@@ -30,6 +31,7 @@ impl Names {
             inbox: format!("RD_INBOX_{shard}"),
             work: format!("RD_WORK_{shard}"),
             lease_bucket: format!("RD_LEASES_{shard}"),
+            snapshots: format!("RD_SNAPSHOTS_{shard}"),
         }
     }
 
@@ -53,7 +55,7 @@ pub(super) const fn seconds(seconds: u64) -> u64 {
 
 /// The part of a stream's info that is used here; the rest differs from version to version.
 #[derive(Deserialize)]
-struct StreamInfo {
+pub(super) struct StreamInfo {
     config: StreamConfig,
     state: StreamState,
     #[serde(default)]
@@ -181,7 +183,8 @@ impl Inner {
             }),
         )
         .await?;
-        self.ensure_leases().await
+        self.ensure_leases().await?;
+        self.ensure_snapshots().await
     }
 
     pub(super) async fn ensure_leases(&self) -> Result<()> {
@@ -219,7 +222,7 @@ impl Inner {
     }
 
     /// Creates a stream if there is none of that name.
-    async fn ensure_stream(&self, name: &str, mut config: Value) -> Result<StreamInfo> {
+    pub(super) async fn ensure_stream(&self, name: &str, mut config: Value) -> Result<StreamInfo> {
         let info = format!("STREAM.INFO.{name}");
         match self.api(name, &info, &()).await? {
             Ok(info) => return Ok(info),
