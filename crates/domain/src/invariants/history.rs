@@ -32,6 +32,7 @@ struct Story {
     jobs: Vec<Vec<JobName>>,
     units: BTreeMap<(TierNum, JobName, Ordinal), Unit>,
     commands: BTreeMap<CommandId, Act>,
+    refused: BTreeSet<CommandId>,
     seqs: BTreeSet<u64>,
 }
 
@@ -81,7 +82,11 @@ impl History {
         }
         let story = self.batches.entry(envelope.key()).or_default();
         story.seqs.insert(seq);
-        if !matches!(envelope.event, Event::CommandRefused { .. }) {
+        if let (Event::CommandRefused { .. }, Cause::Command(id)) =
+            (&envelope.event, envelope.cause)
+        {
+            story.refused.insert(id);
+        } else {
             if story.cancelled_seq.is_some() {
                 found.push("something happens to a batch after its cancellation".to_owned());
             }
@@ -122,12 +127,12 @@ impl History {
         }
     }
 
-    /// Whether the log has an event that came of this command.
+    /// Whether the log says what became of this command: it was carried out, or refused.
     #[must_use]
-    pub fn has_carried_out(&self, key: &BatchKey, id: CommandId) -> bool {
+    pub fn has_dealt_with(&self, key: &BatchKey, id: CommandId) -> bool {
         self.batches
             .get(key)
-            .is_some_and(|story| story.commands.contains_key(&id))
+            .is_some_and(|story| story.commands.contains_key(&id) || story.refused.contains(&id))
     }
 
     /// Where the cancellation of a batch stands.
