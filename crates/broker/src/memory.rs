@@ -18,7 +18,7 @@ use redrive_domain::{
     subject::{self, Shard},
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, futures::Notified},
     time::{self, Instant},
 };
 
@@ -59,6 +59,8 @@ impl Default for MemoryOptions {
 pub enum Part {
     /// Commands and outcomes.
     Inbox,
+    /// The reader of the inbox; what it had not acknowledged is for the next one.
+    Reader,
     /// Chunks.
     Work,
     /// Leases.
@@ -76,8 +78,8 @@ pub struct MemoryBroker {
 struct Store {
     options: MemoryOptions,
     state: Mutex<State>,
-    /// Counts the changes, so that those who wait look again.
-    changes: watch::Sender<u64>,
+    /// Wakes those who wait, in the order in which they began to: a simulation has to be the same each time.
+    changes: Notify,
 }
 
 #[derive(Default)]
@@ -105,7 +107,7 @@ impl Store {
     /// Changes the state, and tells those who wait.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.lock());
-        self.changes.send_modify(|count| *count += 1);
+        self.changes.notify_waiters();
         result
     }
 
@@ -136,18 +138,13 @@ impl State {
         match part {
             Part::Inbox => self.inbox.as_mut(),
             Part::Work => self.work.as_mut(),
-            Part::Leases | Part::Snapshot => None,
+            Part::Reader | Part::Leases | Part::Snapshot => None,
         }
     }
 }
 
-/// Waits for a change, or for a moment.
-async fn wait(changes: &mut watch::Receiver<u64>, until: Option<Instant>) {
-    let changed = async {
-        if changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
+/// Waits for a change since `changed` was made, or for a moment.
+async fn wait(changed: Notified<'_>, until: Option<Instant>) {
     match until {
         Some(until) => {
             let _ = time::timeout_at(until, changed).await;
@@ -164,7 +161,7 @@ impl MemoryBroker {
             store: Arc::new(Store {
                 options,
                 state: Mutex::default(),
-                changes: watch::Sender::new(0),
+                changes: Notify::new(),
             }),
         }
     }
@@ -173,6 +170,13 @@ impl MemoryBroker {
     pub fn lose(&self, part: Part) {
         self.store.change(|state| match part {
             Part::Inbox => state.inbox = None,
+            Part::Reader => {
+                state.queues += 1;
+                let nobody = state.queues;
+                if let Some(inbox) = &mut state.inbox {
+                    inbox.start_over(nobody);
+                }
+            }
             Part::Work => state.work = None,
             Part::Leases => state.leases = None,
             Part::Snapshot => state.snapshot = None,
@@ -259,35 +263,27 @@ impl Broker for MemoryBroker {
 
     fn read(&self, range: Range) -> BoxStream<'static, Result<Entry>> {
         let store = self.store.clone();
-        let changes = store.changes.subscribe();
         let next = range.from.max(1);
-        futures::stream::unfold(
-            (store, changes, Some(next)),
-            move |(store, mut changes, next)| {
-                let range = range.clone();
-                async move {
-                    let mut next = next?;
-                    loop {
-                        changes.mark_unchanged();
-                        let found = match &store.lock().events {
-                            None => {
-                                let missing = BrokerError::Missing(store.name("RD_EVENTS"));
-                                Some(Err(missing))
-                            }
-                            Some(log) => find(log, &range, &mut next).map(Ok),
-                        };
-                        match found {
-                            Some(Ok(entry)) => {
-                                return Some((Ok(entry), (store, changes, Some(next))));
-                            }
-                            Some(Err(error)) => return Some((Err(error), (store, changes, None))),
-                            None if range.until.is_some() => return None,
-                            None => wait(&mut changes, None).await,
-                        }
+        futures::stream::unfold((store, Some(next)), move |(store, next)| {
+            let range = range.clone();
+            async move {
+                let mut next = next?;
+                let found = loop {
+                    let changed = store.changes.notified();
+                    let found = match &store.lock().events {
+                        None => Some(Err(BrokerError::Missing(store.name("RD_EVENTS")))),
+                        Some(log) => find(log, &range, &mut next).map(Ok),
+                    };
+                    match found {
+                        Some(found) => break found,
+                        None if range.until.is_some() => return None,
+                        None => wait(changed, None).await,
                     }
-                }
-            },
-        )
+                };
+                let next = found.is_ok().then_some(next);
+                Some((found, (store, next)))
+            }
+        })
         .boxed()
     }
 
@@ -296,9 +292,8 @@ impl Broker for MemoryBroker {
             return Ok(None);
         }
         let end = Instant::now() + GET_WAIT;
-        let mut changes = self.store.changes.subscribe();
         loop {
-            changes.mark_unchanged();
+            let changed = self.store.changes.notified();
             let found = match &self.store.lock().events {
                 None => return Err(BrokerError::Missing(self.store.name("RD_EVENTS"))),
                 Some(log) => log.get(index(seq)).cloned(),
@@ -306,7 +301,7 @@ impl Broker for MemoryBroker {
             if found.is_some() || Instant::now() >= end {
                 return Ok(found);
             }
-            wait(&mut changes, Some(end)).await;
+            wait(changed, Some(end)).await;
         }
     }
 

@@ -187,6 +187,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             let next = self.dispatch.next_timer().map_or(care, |due| due.min(care));
             inputs.clear();
             tokio::select! {
+                biased;
                 () = self.leading.cancelled() => return Ok(()),
                 // A timeout is no more than the wish to look at the timers.
                 _ = timeout(next.since(now).into(), queue.recv_many(&mut inputs, ROUND)) => {}
@@ -206,6 +207,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             let mut inputs = Vec::new();
             loop {
                 tokio::select! {
+                    biased;
                     () = self.leading.cancelled() => return Ok(()),
                     () = &mut listening => break,
                     count = queue.recv_many(&mut inputs, ROUND) => if count == 0 { break },

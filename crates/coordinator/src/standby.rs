@@ -89,6 +89,7 @@ pub async fn run<B: Broker>(
             Err(error) => tracing::warn!(%error, "cannot ask for the lease"),
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(ttl / 4) => {}
         }
@@ -116,6 +117,7 @@ async fn lead<B: Broker>(
         leader.run().await
     };
     let stepped = tokio::select! {
+        biased;
         stepped = result => stepped.err().unwrap_or(Stepped::Told),
         () = leading.cancelled() => Stepped::LeaseLost,
     };

@@ -7,6 +7,7 @@
 //! [`differences`] is for those who check one against the log.
 
 mod answer;
+mod blocking;
 mod clock;
 mod details;
 mod differences;
@@ -28,6 +29,7 @@ use redrive_domain::subject::Shard;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub use blocking::{Blocking, Work};
 pub use clock::Clock;
 pub use differences::{Difference, differences};
 pub use store::StoreError;
@@ -55,6 +57,8 @@ pub struct Config {
     pub look_every: Duration,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Where work that blocks is done.
+    pub blocking: Blocking,
 }
 
 impl Default for Config {
@@ -70,6 +74,7 @@ impl Default for Config {
             wait: Duration::from_secs(5),
             look_every: Duration::from_secs(5),
             clock: Clock::default(),
+            blocking: Blocking::default(),
         }
     }
 }
@@ -108,7 +113,7 @@ pub async fn run_with_ready<B: Broker>(
     shutdown: CancellationToken,
     ready: oneshot::Sender<()>,
 ) -> Result<(), ProjectorError> {
-    let shared = Arc::new(shared::Shared::new());
+    let shared = Arc::new(shared::Shared::new(config.blocking.clone()));
     let mut follower = follow::Follower::new(broker.clone(), Arc::clone(&shared), config.clone());
     follower.open().await?;
     let server = Arc::new(serve::Server::new(broker, shared, config));

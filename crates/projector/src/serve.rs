@@ -101,6 +101,7 @@ impl<B: Broker> Server<B> {
                     loop {
                         let room = answers.len() < ASKED;
                         tokio::select! {
+                            biased;
                             () = shutdown.cancelled() => break,
                             Some(_) = answers.join_next(), if !answers.is_empty() => {}
                             request = requests.next(), if room => match request {
@@ -115,6 +116,7 @@ impl<B: Broker> Server<B> {
                 Err(error) => tracing::warn!(%error, "queries cannot be served: trying again"),
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = sleep(AGAIN) => {}
             }

@@ -101,7 +101,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                 grace: shared.config.stop_grace,
                 room: sizes.room,
             },
-            reports: Reports::new(chunk.clone(), shared.config.id.clone(), sizes),
+            reports: Reports::new(chunk.clone(), &shared.config, sizes),
             submits: Submits::new(shared.clone(), metrics.clone(), trace, &flight),
             shared,
             metrics,

@@ -86,7 +86,8 @@ pub struct Alive(Arc<AtomicI64>);
 impl Alive {
     /// It is alive now.
     pub fn mark(&self) {
-        self.0.store(crate::now().0, Ordering::Relaxed);
+        self.0
+            .store(crate::world::wall_clock().0, Ordering::Relaxed);
     }
 
     /// When it last said so, by the wall clock; `None` where it never did.

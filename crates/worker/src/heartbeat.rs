@@ -48,6 +48,7 @@ pub(crate) async fn beat<B: Broker>(
             false => last + heart.config.heartbeat_every,
         };
         tokio::select! {
+            biased;
             () = gone.cancelled() => break,
             () = draining.cancelled(), if !told => {}
             () = heart.flights.taken.notified(), if !soon => {
@@ -86,7 +87,7 @@ impl<B: Broker> Heart<B> {
             draining,
             in_flight: self.flights.list(),
             started_at: self.started_at,
-            at: crate::now(),
+            at: self.config.world.now(),
         };
         let payload = match rmp_serde::to_vec_named(&heartbeat) {
             Ok(payload) => payload.into(),
@@ -131,6 +132,6 @@ pub(crate) async fn obey<B: Broker>(broker: B, config: Arc<Config>, flights: Arc
                 tracing::warn!(%error, "cannot listen to signals");
             }
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next(&config.world)).await;
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     inputs::Reader,
     metrics::{self, HandlerMetrics},
     slots::{Slot, Slots},
+    world::World,
 };
 
 /// How long to wait for a chunk while nobody else wants the slot.
@@ -52,6 +53,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// The machine that it runs on, as heartbeats name it.
     pub host: String,
+    /// Where the time and the chance come from.
+    pub world: World,
 }
 
 impl Config {
@@ -70,6 +73,7 @@ impl Config {
             heartbeat_every: Duration::from_secs(1),
             cache_bytes: 64 << 20,
             host: "unknown".into(),
+            world: World::default(),
         }
     }
 }
@@ -145,7 +149,7 @@ pub async fn run<B: Broker>(
         shared.config.clone(),
         names,
         shared.flights.clone(),
-        crate::now(),
+        shared.config.world.now(),
         shared.drain.clone(),
         gone.clone(),
     )));
@@ -212,10 +216,11 @@ impl<B: Broker> Puller<B> {
                 Ok(()) => backoff = Backoff::default(),
                 Err(error) => {
                     source = None;
-                    let wait = backoff.next();
+                    let wait = backoff.next(&self.shared.config.world);
                     metrics::broker_error("take");
                     tracing::warn!(%error, ?wait, "cannot take chunks; trying again");
                     tokio::select! {
+                        biased;
                         () = drain.cancelled() => {}
                         () = sleep(wait) => {}
                     }
@@ -252,6 +257,7 @@ impl<B: Broker> Puller<B> {
         if deliveries.is_empty() && wait.is_zero() {
             drop(slot);
             tokio::select! {
+                biased;
                 () = shared.drain.cancelled() => {}
                 () = sleep(PAUSE) => {}
             }
@@ -308,9 +314,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self, world: &World) -> Duration {
         let ms = 100_u64 << self.tries.min(6);
         self.tries += 1;
-        Duration::from_millis(ms.min(5_000)).mul_f64(rand::random_range(0.5..1.0))
+        Duration::from_millis(ms.min(5_000)).mul_f64(0.5 + world.fraction() / 2.0)
     }
 }

@@ -16,6 +16,8 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 pub(super) struct Queue {
     /// Which queue it is, or who reads it: what belongs to another one is void.
     pub(super) incarnation: u64,
+    /// Which queue it is, whoever reads it.
+    number: u64,
     last: u64,
     messages: BTreeMap<u64, Queued>,
     ids: BTreeMap<String, Instant>,
@@ -32,6 +34,7 @@ impl Queue {
     pub(super) fn new(incarnation: u64) -> Self {
         Self {
             incarnation,
+            number: incarnation,
             last: 0,
             messages: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -100,6 +103,7 @@ impl Taker {
             .queue(self.part)
             .filter(|queue| queue.incarnation == self.incarnation)
             .ok_or_else(|| BrokerError::Missing(format!("{:?}", self.part)))?;
+        let number = queue.number;
         let mut taken = Vec::new();
         let mut again: Option<Instant> = None;
         for (seq, queued) in &mut queue.messages {
@@ -119,7 +123,7 @@ impl Taker {
                 subject: queued.message.subject.clone(),
                 payload: queued.message.payload.clone(),
                 trace: queued.message.trace.clone(),
-                id: u128::from(*seq),
+                id: u128::from(number) << 64 | u128::from(*seq),
                 delivered: queued.delivered,
                 receipt: Box::new(MemoryReceipt {
                     store: self.store.clone(),
@@ -137,15 +141,14 @@ impl Deliveries for Taker {
     fn next(&mut self, max: usize, wait_for: Duration) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         async move {
             let end = Instant::now() + wait_for;
-            let mut changes = self.store.changes.subscribe();
             loop {
-                changes.mark_unchanged();
+                let changed = self.store.changes.notified();
                 let (taken, again) = self.take(max)?;
                 if !taken.is_empty() || Instant::now() >= end {
                     return Ok(taken);
                 }
                 let until = again.map_or(end, |again| again.min(end));
-                wait(&mut changes, Some(until)).await;
+                wait(changed, Some(until)).await;
             }
         }
         .boxed()
