@@ -16,6 +16,8 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 pub(super) struct Queue {
     /// Which queue it is, or who reads it: what belongs to another one is void.
     pub(super) incarnation: u64,
+    /// Whether somebody has become its reader.
+    pub(super) is_read: bool,
     last: u64,
     messages: BTreeMap<u64, Queued>,
     ids: BTreeMap<String, Instant>,
@@ -32,6 +34,7 @@ impl Queue {
     pub(super) fn new(incarnation: u64) -> Self {
         Self {
             incarnation,
+            is_read: false,
             last: 0,
             messages: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -61,6 +64,7 @@ impl Queue {
     /// Gives everything to a new reader, as if it had never been delivered.
     pub(super) fn start_over(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
+        self.is_read = true;
         for queued in self.messages.values_mut() {
             queued.held = None;
             queued.delivered = 0;
@@ -70,6 +74,14 @@ impl Queue {
     pub(super) fn purge(&mut self, filter: &str) {
         self.messages
             .retain(|_, queued| !matches(filter, &queued.message.subject));
+    }
+
+    /// How many messages nobody has, and how many somebody has.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let now = Instant::now();
+        let is_held = |queued: &&Queued| queued.held.is_some_and(|until| until > now);
+        let held = self.messages.values().filter(is_held).count();
+        ((self.messages.len() - held) as u64, held as u64)
     }
 
     pub(super) fn subjects(&self) -> Vec<String> {

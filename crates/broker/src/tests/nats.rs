@@ -90,5 +90,6 @@ mod oldest {
     }
 }
 
+mod altered;
 mod cluster;
 mod faults;
