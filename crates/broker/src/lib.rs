@@ -9,7 +9,7 @@ pub mod contract;
 mod fold;
 mod inspect;
 pub mod memory;
-mod metrics;
+pub mod metrics;
 pub mod nats;
 mod pattern;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use redrive_domain::{ids::Namespace, pipeline::TierNum, query::BatchRef};
 pub(crate) use control::{CancelArgs, Mode, RetryArgs};
 pub(crate) use history::{EventsArgs, ReplayArgs};
 pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs};
-pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, ProjectorArgs, WorkerArgs};
+pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
 pub(crate) use run::{Inputs, ResumeArgs, RunArgs, SubmitArgs, WatchArgs};
 pub(crate) use tools::{CompletionsArgs, ConfigAction, ManArgs};
 

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod embedded;
 mod exit;
+mod http;
 mod identity;
 mod inputs;
 mod output;
@@ -12,6 +13,7 @@ mod progress;
 mod settings;
 mod signals;
 mod system;
+mod vigil;
 
 use std::{io::IsTerminal, process::ExitCode};
 

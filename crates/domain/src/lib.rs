@@ -19,6 +19,7 @@ pub mod invariants;
 pub mod limits;
 pub mod packed;
 pub mod pipeline;
+pub mod presence;
 pub mod query;
 pub mod state;
 pub mod status;
