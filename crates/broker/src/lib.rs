@@ -7,14 +7,19 @@
 #[doc(hidden)]
 pub mod contract;
 mod fold;
+mod inspect;
 pub mod memory;
-mod metrics;
+pub mod metrics;
 pub mod nats;
 mod pattern;
 #[cfg(test)]
 mod tests;
 
 pub use fold::{Folded, Until, fold};
+pub use inspect::{
+    ConsumerReport, Difference, Inspection, Quota, ServerClock, StreamReport, StreamRole,
+    StreamState, Taker, Usage,
+};
 pub use pattern::matches;
 
 use std::{future::Future, time::Duration};
@@ -193,6 +198,16 @@ pub trait Broker: Clone + Send + Sync + 'static {
 
     /// What the broker is.
     fn info(&self) -> BrokerInfo;
+
+    /// Whether there is a connection just now.
+    fn is_connected(&self) -> bool;
+
+    /// Looks at the broker and at what the shard is made of, and changes nothing.
+    fn inspect(&self) -> impl Future<Output = Result<Inspection>> + Send;
+
+    /// Does what [`Broker::ensure`] does, and also puts settings right that differ and can be changed in place. What
+    /// cannot be is an error that says so; then delete the part while it is empty, and ensure again.
+    fn repair(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Appends to the log, in order, pipelined, provided that the log's last sequence is `after`; each message is
     /// chained to the one before. Returns the last sequence.

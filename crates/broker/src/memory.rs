@@ -2,6 +2,7 @@
 //!
 //! It is deterministic: its only clock is that of tokio, which a test may pause, and it draws no random numbers.
 
+mod inspect;
 mod queue;
 mod rpc;
 
@@ -23,8 +24,8 @@ use tokio::{
 };
 
 use crate::{
-    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Lease, Message, Range, Request, Result,
-    ServiceSpec, pattern::matches,
+    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Inspection, Lease, Message, Range, Request,
+    Result, ServiceSpec, pattern::matches,
 };
 use queue::{Queue, Taker};
 
@@ -223,6 +224,18 @@ impl Broker for MemoryBroker {
             version: "memory".to_owned(),
             max_payload: self.store.options.max_payload,
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    async fn inspect(&self) -> Result<Inspection> {
+        Ok(inspect::inspect(&self.store))
+    }
+
+    async fn repair(&self) -> Result<()> {
+        self.ensure().await
     }
 
     async fn append(&self, messages: Vec<Message>, after: u64) -> Result<u64> {

@@ -4,6 +4,7 @@ mod connect;
 mod deliver;
 mod denial;
 mod error;
+mod inspect;
 mod lease;
 mod publish;
 mod pull;
@@ -25,11 +26,11 @@ use redrive_domain::ids::{HandlerName, ResourceClass};
 use serde_json::json;
 use tokio::time::{self, Instant};
 
-pub use connect::ConnectOptions;
+pub use connect::{ConnectOptions, masked};
 
 use crate::{
-    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Lease, Message, Range, Request, Result,
-    ServiceSpec, metrics::counted,
+    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Inspection, Lease, Message, Range, Request,
+    Result, ServiceSpec, metrics::counted,
 };
 
 /// How long to wait for an entry that is not there yet.
@@ -167,6 +168,18 @@ impl Broker for NatsBroker {
             version: client.server_info().version,
             max_payload: client.max_payload(),
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+
+    async fn inspect(&self) -> Result<Inspection> {
+        counted("inspect", self.inner.inspect().await)
+    }
+
+    async fn repair(&self) -> Result<()> {
+        counted("repair", self.inner.repair().await)
     }
 
     async fn append(&self, messages: Vec<Message>, after: u64) -> Result<u64> {

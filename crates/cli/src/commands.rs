@@ -1,7 +1,9 @@
 //! The commands.
 
+pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod demo;
+pub(crate) mod generate;
 pub(crate) mod history;
 pub(crate) mod look;
 pub(crate) mod roles;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::{
     exit::{Exit, failed},
     system::{Folder, Life, System},
+    vigil::Vigil,
 };
 
 /// How long a system may take to start; obtaining a broker for the first time is most of it.
@@ -129,7 +130,7 @@ async fn start(folder: &Folder) -> anyhow::Result<NatsBroker> {
 /// Is the system of the folder until nobody uses it.
 pub(crate) async fn serve(folder: Folder) -> anyhow::Result<()> {
     let users = folder.lock_file("users.lock")?;
-    let mut system = System::start(folder, None, Life::Users).await?;
+    let mut system = System::start(folder, None, Life::Users, Vigil::default()).await?;
     let mut signals = crate::signals::Signals::new()?;
     loop {
         tokio::select! {

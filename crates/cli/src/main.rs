@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod embedded;
 mod exit;
+mod http;
 mod identity;
 mod inputs;
 mod output;
@@ -12,6 +13,7 @@ mod progress;
 mod settings;
 mod signals;
 mod system;
+mod vigil;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -21,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app::App,
     args::{Cli, Command},
-    commands::{control, demo, history, look, roles, run},
+    commands::{config, control, demo, generate, history, look, roles, run},
     exit::Exit,
     settings::Settings,
     system::Folder,
@@ -81,8 +83,15 @@ fn start_log(cli: &Cli) {
 }
 
 async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
+    // These help where the settings are what is wrong.
+    match &cli.command {
+        Command::Completions(args) => return generate::completions(args),
+        Command::Man(args) => return generate::man(args),
+        _ => {}
+    }
     let settings = settings::read(&cli.global)?;
     match cli.command {
+        Command::Config(action) => config::config(&cli.global, settings.output, &action),
         Command::Demo(args) => demo::demo(&settings, args, cli.global.data.is_some()).await,
         Command::Dev(args) => roles::dev(&settings, args).await,
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
@@ -125,6 +134,9 @@ async fn use_system(
         | Command::Coordinator(_)
         | Command::Worker(_)
         | Command::Projector(_)
+        | Command::Config(_)
+        | Command::Completions(_)
+        | Command::Man(_)
         | Command::Embedded => Ok(Exit::Done),
     }
 }

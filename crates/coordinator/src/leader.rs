@@ -18,11 +18,15 @@ use redrive_broker::{
 use redrive_domain::{
     evolve::Batches,
     ids::BatchKey,
+    presence::CoordinatorStanding,
     subject::{self, Shard},
     time::{Millis, Timestamp},
     work::Heartbeat,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{
@@ -70,6 +74,7 @@ pub(crate) struct Leader<'a, B> {
     chance: &'a mut Chance,
     worker_timeout: Millis,
     leading: CancellationToken,
+    standing: watch::Sender<CoordinatorStanding>,
     batches: Batches,
     /// Batches that are over and still in memory, the one that was over first in front.
     over: VecDeque<BatchKey>,
@@ -106,6 +111,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             broker,
             chance,
             leading,
+            standing: config.standing.clone(),
             batches: loaded.batches,
             over: loaded.over,
             known: loaded.known,
@@ -182,6 +188,7 @@ impl<'a, B: Broker> Leader<'a, B> {
         self.take_over(queue).await?;
         let mut inputs = Vec::with_capacity(ROUND);
         loop {
+            self.standing.send_replace(CoordinatorStanding::Leading);
             let now = self.clock.now();
             let care = self.cared_at.plus(CARE);
             let next = self.dispatch.next_timer().map_or(care, |due| due.min(care));

@@ -9,6 +9,7 @@
 //! | `rd.work.<shard>.<handler>.<class>.<namespace>.<batch>.<chunk>` | chunks |
 //! | `rd.hb.<shard>.<worker>` | heartbeats |
 //! | `rd.sig.<shard>` | signals to workers |
+//! | `rd.who.<shard>` | presence of coordinators and projectors |
 //! | `rd.qry.<namespace>.<query>` | queries |
 //! | `rd.snap.<shard>.<piece or head>` | what a leader has folded |
 
@@ -145,6 +146,12 @@ pub fn heartbeat(shard: Shard, worker: &WorkerId) -> String {
 #[must_use]
 pub fn heartbeats(shard: Shard) -> String {
     format!("rd.hb.{shard}.*")
+}
+
+/// Where coordinators and projectors of a shard say that they are there.
+#[must_use]
+pub fn presence(shard: Shard) -> String {
+    format!("rd.who.{shard}")
 }
 
 /// Signals to the workers of a shard.

@@ -156,6 +156,7 @@ impl<B: Broker> Follower<B> {
             if self.mark().seq > before {
                 backoff = Backoff::new();
             }
+            self.show();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -164,6 +165,16 @@ impl<B: Broker> Follower<B> {
         }
         self.last_checkpoint().await;
         Ok(())
+    }
+
+    /// Shows that it goes on, and how far it has come.
+    fn show(&self) {
+        let trusted = self.shared.read().trusted;
+        let applied = self.shared.applied();
+        self.config.vitals.send_modify(|vitals| {
+            vitals.trusted = trusted;
+            vitals.applied = applied;
+        });
     }
 
     fn mark(&self) -> Mark {
@@ -197,6 +208,7 @@ impl<B: Broker> Follower<B> {
         ));
         let shared = Arc::clone(&self.shared);
         loop {
+            self.show();
             // Memory that waits for a checkpoint is bounded: reading waits for it too.
             let full = self.checkpoint.running.is_some()
                 && shared.read().view.dirty() >= 2 * self.config.memory_batches.max(1);

@@ -26,7 +26,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use redrive_broker::{Broker, BrokerError};
 use redrive_domain::subject::Shard;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use blocking::{Blocking, Work};
@@ -59,6 +59,19 @@ pub struct Config {
     pub clock: Clock,
     /// Where work that blocks is done.
     pub blocking: Blocking,
+    /// Where it says how it is doing, at least with each turn of its loop.
+    pub vitals: watch::Sender<Vitals>,
+}
+
+/// How a projector is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// Whether it takes queries.
+    pub serving: bool,
+    /// Whether the log is known to be the one that its view was read from.
+    pub trusted: bool,
+    /// The log sequence up to which it has read.
+    pub applied: u64,
 }
 
 impl Default for Config {
@@ -75,6 +88,7 @@ impl Default for Config {
             look_every: Duration::from_secs(5),
             clock: Clock::default(),
             blocking: Blocking::default(),
+            vitals: watch::Sender::default(),
         }
     }
 }

@@ -95,6 +95,9 @@ impl<B: Broker> Server<B> {
             };
             match self.broker.serve(spec).await {
                 Ok(mut requests) => {
+                    self.config
+                        .vitals
+                        .send_modify(|vitals| vitals.serving = true);
                     if let Some(ready) = ready.take() {
                         ready.send(()).ok();
                     }
@@ -115,6 +118,9 @@ impl<B: Broker> Server<B> {
                 }
                 Err(error) => tracing::warn!(%error, "queries cannot be served: trying again"),
             }
+            self.config
+                .vitals
+                .send_modify(|vitals| vitals.serving = false);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}

@@ -54,6 +54,7 @@ pub(crate) async fn of_everything(world: &World) {
             limit: None,
             after: None,
             min_seq: None,
+            at: None,
         };
         let client = client(world, key);
         let listed: Vec<_> = client.failures(failures).collect().await;
@@ -86,6 +87,7 @@ async fn check_state(world: &World, key: &BatchKey) -> Result<(), ClientError> {
             batch: BatchRef::Id(key.batch),
             offset: (hex.len() / 2) as u64,
             min_seq: None,
+            at: None,
         };
         let piece = client(world, key).state(&ask).await?;
         if seq != piece.last_seq {

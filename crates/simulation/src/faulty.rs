@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use redrive_broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, Delivery, Entry, Lease, Message, Range, Receipt,
-    Request, Result, ServiceSpec, memory::MemoryBroker,
+    Broker, BrokerError, BrokerInfo, Deliveries, Delivery, Entry, Inspection, Lease, Message,
+    Range, Receipt, Request, Result, ServiceSpec, memory::MemoryBroker,
 };
 use redrive_domain::ids::{HandlerName, ResourceClass};
 use tokio::time::{Instant, sleep};
@@ -68,6 +68,34 @@ impl Broker for Faulty {
 
     fn info(&self) -> BrokerInfo {
         self.inner().info()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.inner().is_connected()
+    }
+
+    async fn inspect(&self) -> Result<Inspection> {
+        self.inner().inspect().await
+    }
+
+    async fn repair(&self) -> Result<()> {
+        self.inner().repair().await
+    }
+
+    async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
+        let inner = self.inner();
+        self.link
+            .call("keep_snapshot", async move {
+                inner.keep_snapshot(snapshot).await
+            })
+            .await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Bytes>> {
+        let inner = self.inner();
+        self.link
+            .call("snapshot", async move { inner.snapshot().await })
+            .await
     }
 
     async fn append(&self, mut messages: Vec<Message>, after: u64) -> Result<u64> {

@@ -154,6 +154,7 @@ impl User {
                 },
                 max_retry_count: *self.dice.pick(&[1, 3, 10, 11]),
                 max_retries: *self.dice.pick(&[None, Some(1), Some(3), Some(4)]),
+                ..Retry::default()
             }),
         };
         self.wish(command)

@@ -77,10 +77,13 @@ impl<B: Broker> Heart<B> {
     async fn say(&self, draining: bool) -> Instant {
         let at = Instant::now();
         self.flights.log_alive();
+        // Each heartbeat shows that the worker is alive to those in its own process, too.
+        self.config.vitals.send_modify(|_| {});
         let heartbeat = Heartbeat {
             worker: self.config.id.clone(),
             host: self.config.host.clone(),
             pid: std::process::id(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             handlers: self.handlers.clone(),
             classes: self.config.classes.clone(),
             slots: self.config.slots.get(),

@@ -11,7 +11,7 @@ pub mod handler;
 pub mod handlers;
 mod heartbeat;
 mod inputs;
-mod metrics;
+pub mod metrics;
 mod report;
 mod runner;
 mod slots;

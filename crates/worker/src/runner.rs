@@ -1,6 +1,6 @@
 //! A worker: it takes chunks for what it serves, as fast as its slots allow, until it is told to leave.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use redrive_broker::{Broker, BrokerError, Deliveries};
 use redrive_domain::{
@@ -8,6 +8,7 @@ use redrive_domain::{
     subject::Shard,
 };
 use tokio::{
+    sync::watch,
     task::{JoinError, JoinSet},
     time::sleep,
 };
@@ -55,6 +56,15 @@ pub struct Config {
     pub host: String,
     /// Where the time and the chance come from.
     pub world: World,
+    /// Where it says how it is doing, at least with each heartbeat.
+    pub vitals: watch::Sender<Vitals>,
+}
+
+/// How a worker is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// For which handlers and classes it cannot take chunks just now.
+    pub failing: BTreeSet<(HandlerName, ResourceClass)>,
 }
 
 impl Config {
@@ -74,6 +84,7 @@ impl Config {
             cache_bytes: 64 << 20,
             host: "unknown".into(),
             world: World::default(),
+            vitals: watch::Sender::default(),
         }
     }
 }
@@ -213,9 +224,13 @@ impl<B: Broker> Puller<B> {
         let mut source = None;
         while !drain.is_cancelled() {
             match self.step(&mut source).await {
-                Ok(()) => backoff = Backoff::default(),
+                Ok(()) => {
+                    backoff = Backoff::default();
+                    self.note(false);
+                }
                 Err(error) => {
                     source = None;
+                    self.note(true);
                     let wait = backoff.next(&self.shared.config.world);
                     metrics::broker_error("take");
                     tracing::warn!(%error, ?wait, "cannot take chunks; trying again");
@@ -231,6 +246,18 @@ impl<B: Broker> Puller<B> {
         while let Some(ended) = self.chunks.join_next().await {
             log_end(ended);
         }
+    }
+
+    /// Notes whether taking fails.
+    fn note(&self, fails: bool) {
+        let pool = (self.handler.name(), self.class.clone());
+        self.shared
+            .config
+            .vitals
+            .send_if_modified(|vitals| match fails {
+                true => vitals.failing.insert(pool),
+                false => vitals.failing.remove(&pool),
+            });
     }
 
     async fn step(&mut self, source: &mut Option<Box<dyn Deliveries>>) -> Result<(), BrokerError> {

@@ -18,6 +18,8 @@ pub(super) struct Queue {
     pub(super) incarnation: u64,
     /// Which queue it is, whoever reads it.
     number: u64,
+    /// Whether somebody has become its reader.
+    pub(super) is_read: bool,
     last: u64,
     messages: BTreeMap<u64, Queued>,
     ids: BTreeMap<String, Instant>,
@@ -35,6 +37,7 @@ impl Queue {
         Self {
             incarnation,
             number: incarnation,
+            is_read: false,
             last: 0,
             messages: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -64,6 +67,7 @@ impl Queue {
     /// Gives everything to a new reader, as if it had never been delivered.
     pub(super) fn start_over(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
+        self.is_read = true;
         for queued in self.messages.values_mut() {
             queued.held = None;
             queued.delivered = 0;
@@ -73,6 +77,14 @@ impl Queue {
     pub(super) fn purge(&mut self, filter: &str) {
         self.messages
             .retain(|_, queued| !matches(filter, &queued.message.subject));
+    }
+
+    /// How many messages nobody has, and how many somebody has.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let now = Instant::now();
+        let is_held = |queued: &&Queued| queued.held.is_some_and(|until| until > now);
+        let held = self.messages.values().filter(is_held).count();
+        ((self.messages.len() - held) as u64, held as u64)
     }
 
     pub(super) fn subjects(&self) -> Vec<String> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Inner, error, setup::seconds};
+use super::{Inner, error};
 use crate::{BrokerError, Result};
 
 /// Bytes of a piece at most; less where the broker takes less.
@@ -31,20 +31,6 @@ struct Head {
 }
 
 impl Inner {
-    pub(super) async fn ensure_snapshots(&self) -> Result<()> {
-        let shard = self.options.shard;
-        let config = json!({
-            "description": "what a leader has folded: a cache",
-            "subjects": [subject::snapshots(shard)],
-            "retention": "limits",
-            "storage": "file",
-            "discard": "old",
-            "duplicate_window": seconds(1),
-        });
-        self.ensure_stream(&self.names.snapshots, config).await?;
-        Ok(())
-    }
-
     pub(super) async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
         match self.write_snapshot(&snapshot).await {
             Err(BrokerError::Missing(_)) => {

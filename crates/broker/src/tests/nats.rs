@@ -91,5 +91,6 @@ mod oldest {
     }
 }
 
+mod altered;
 mod cluster;
 mod faults;

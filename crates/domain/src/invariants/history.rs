@@ -470,6 +470,8 @@ mod tests {
             repeated: false,
             documents: 4,
             retry: None,
+            plan: None,
+            jobs: Vec::new(),
             cancelled_documents: None,
         };
         let early = log.history.acknowledged(&key, id, &accepted(3));
