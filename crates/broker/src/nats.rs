@@ -7,6 +7,7 @@ mod error;
 mod lease;
 mod publish;
 mod pull;
+mod raw;
 mod read;
 mod rpc;
 mod setup;
@@ -25,6 +26,7 @@ use serde_json::json;
 use tokio::time::{self, Instant};
 
 pub use connect::ConnectOptions;
+pub use raw::{LogUsage, RawRates};
 
 use crate::{
     Broker, BrokerError, BrokerInfo, Deliveries, Entry, Lease, Message, Range, Request, Result,

@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app::App,
     args::{Cli, Command},
-    commands::{control, demo, history, look, roles, run},
+    commands::{bench, control, demo, history, look, roles, run},
     exit::Exit,
     settings::Settings,
     system::Folder,
@@ -88,6 +88,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
         Command::Worker(args) => roles::worker(&settings, args).await,
         Command::Projector(args) => roles::projector(&settings, args).await,
+        Command::Bench(args) => bench::bench(&settings, &cli.global, args).await,
         Command::Embedded => {
             embedded::serve(Folder::new(&settings.data)?).await?;
             Ok(Exit::Done)
@@ -120,6 +121,7 @@ async fn use_system(
         Command::Replay(args) => history::replay(&app, args).await,
         // These have been dealt with.
         Command::Demo(_)
+        | Command::Bench(_)
         | Command::Dev(_)
         | Command::Coordinator(_)
         | Command::Worker(_)
