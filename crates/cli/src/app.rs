@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use redrive_broker::nats::{ConnectOptions, NatsBroker};
 use redrive_client::Client;
-use redrive_domain::query::{BatchRef, BatchView, OfBatch};
+use redrive_domain::query::{At, BatchRef, BatchView, OfBatch};
 
 use crate::{
     args::{Format, Global},
@@ -63,7 +63,18 @@ impl App {
         batch: BatchRef,
         min_seq: Option<u64>,
     ) -> anyhow::Result<BatchView> {
-        Ok(self.client.status(&OfBatch { batch, min_seq }).await?)
+        self.view_at(batch, min_seq, None).await
+    }
+
+    /// How a batch was doing at a moment.
+    pub(crate) async fn view_at(
+        &self,
+        batch: BatchRef,
+        min_seq: Option<u64>,
+        at: Option<At>,
+    ) -> anyhow::Result<BatchView> {
+        let query = OfBatch { batch, min_seq, at };
+        Ok(self.client.status(&query).await?)
     }
 
     /// A command to try next, as it can be pasted.

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Conflict = 5,
     NotAllowed = 6,
     Unreachable = 7,
+    /// A batch waits for somebody to resume it.
+    Paused = 8,
     TimedOut = 124,
     Interrupted = 130,
 }
@@ -77,7 +79,7 @@ impl Exit {
             return Some(match refusal {
                 Refusal::Invalid { .. } => Self::Usage,
                 Refusal::NotFound { .. } => Self::NotFound,
-                Refusal::Conflict { .. } => Self::Conflict,
+                Refusal::Conflict { .. } | Refusal::Stale(_) => Self::Conflict,
                 Refusal::NotAllowed { .. } => Self::NotAllowed,
             });
         }

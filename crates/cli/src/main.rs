@@ -105,7 +105,6 @@ async fn use_system(
     let app = App::open(settings, given).await?;
     match command {
         Command::Run(args) => run::run(&app, args).await,
-        Command::Resume(args) => run::resume(&app, args).await,
         Command::Submit(args) => run::submit(&app, args).await,
         Command::Watch(args) => {
             let stop = signals::shutdown()?;
@@ -117,6 +116,8 @@ async fn use_system(
         Command::Batches(args) => look::batches(&app, args).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => control::cancel(&app, args).await,
+        Command::Pause(args) => control::pause(&app, args).await,
+        Command::Resume(args) => control::resume(&app, args).await,
         Command::Events(args) => history::events(&app, args).await,
         Command::Replay(args) => history::replay(&app, args).await,
         // These have been dealt with.

@@ -16,6 +16,9 @@ use crate::{app::App, output};
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(120);
 
+/// How long nothing happens before a paused batch is left alone: what was out when it was paused is still reported.
+const STILL: Duration = Duration::from_secs(1);
+
 /// One bar a tier.
 pub(crate) struct Bars {
     all: MultiProgress,
@@ -50,6 +53,9 @@ impl Bars {
             bar.set_position(tier.completed + tier.failed);
             let waiting: u64 = tier.jobs.iter().map(|job| job.waiting).sum();
             let mut notes = Vec::new();
+            if tier.jobs.iter().any(|job| job.paused.is_some()) {
+                notes.push("paused".to_owned());
+            }
             if tier.failed > 0 {
                 notes.push(format!("{} failed", tier.failed));
             }
@@ -71,6 +77,8 @@ impl Bars {
 /// How the following ended.
 pub(crate) enum Followed {
     Over(Box<BatchView>),
+    /// What is left of it waits until somebody resumes it.
+    Paused(Box<BatchView>),
     Interrupted,
     TimedOut,
 }
@@ -86,12 +94,20 @@ pub(crate) async fn follow(
     let end = limit.map(|limit| Instant::now() + limit.into());
     let mut bars = Bars::new();
     let mut min_seq = min_seq;
+    let mut still_since = (0, Instant::now());
     loop {
         let view = app.view(batch, min_seq).await?;
         bars.show(&view);
         if view.summary.status.is_over() {
             bars.leave();
             return Ok(Followed::Over(Box::new(view)));
+        }
+        if still_since.0 != view.last_seq {
+            still_since = (view.last_seq, Instant::now());
+        }
+        if is_held_up(&view) && still_since.1.elapsed() > STILL {
+            bars.leave();
+            return Ok(Followed::Paused(Box::new(view)));
         }
         min_seq = Some(view.last_seq);
         let timed_out = async {
@@ -112,6 +128,17 @@ pub(crate) async fn follow(
             }
         }
     }
+}
+
+/// Whether nothing but what is paused is left to do.
+fn is_held_up(view: &BatchView) -> bool {
+    let mut open = view
+        .tiers
+        .iter()
+        .flat_map(|tier| &tier.jobs)
+        .filter(|job| job.open > 0)
+        .peekable();
+    view.submitted && open.peek().is_some() && open.all(|job| job.paused.is_some())
 }
 
 /// One line on how a batch ended.

@@ -108,6 +108,13 @@ impl Dispatch {
                 tier,
                 job: spec.name.clone(),
             };
+            if job.paused.is_some() {
+                // What failed at once says nothing of how long a unit takes: begin with one again.
+                if let Some(run) = self.jobs.get_mut(&key) {
+                    run.unit_ms = None;
+                }
+                continue;
+            }
             if let Some(due) = job.next_due(now) {
                 self.timers.insert((due, key.clone()));
             }
@@ -439,7 +446,9 @@ fn queue_of(
     let batch = batches
         .get(&key.batch)
         .filter(|batch| batch.status == redrive_domain::status::BatchStatus::Running)?;
-    let (spec, job) = batch.job(key.tier, &key.job)?;
+    let (spec, job) = batch
+        .job(key.tier, &key.job)
+        .filter(|(_, job)| job.paused.is_none())?;
     let run = jobs.entry(key.clone()).or_default();
     Some(Queue {
         key: key.clone(),

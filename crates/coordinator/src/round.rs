@@ -167,7 +167,7 @@ pub(crate) fn answer(
                 Refusal::Invalid { .. } => 400,
                 Refusal::NotAllowed { .. } => 403,
                 Refusal::NotFound { .. } => 404,
-                Refusal::Conflict { .. } => 409,
+                Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
             };
             let line = message.lines().next().unwrap_or_default().to_owned();
             (Answer::Error { refusal, message }, Some((code, line)))

@@ -11,6 +11,7 @@ use crate::{
     failure::{Failure, FailureClass, FailureKind},
     ids::{BatchId, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
+    pause::{JobRef, PauseReason},
     pipeline::{Pipeline, SpecError},
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -241,6 +242,7 @@ fn retry_event() -> impl Strategy<Value = Event> {
                 class: class.map(|class| (class, 3)).into_iter().collect(),
                 retry_limit,
                 tier,
+                kind: tier % 3,
             }
         });
     let mode = prop_oneof![Just(RetryMode::All), Just(RetryMode::TransientOnly)];
@@ -261,11 +263,25 @@ fn retry_event() -> impl Strategy<Value = Event> {
                     max_retry_count,
                     max_retries,
                     selected,
+                    kinds: Vec::new(),
+                    plan_seq: last.then_some(excluded.tier),
                     excluded,
                     last,
                 }
             },
         )
+}
+
+fn pause_event() -> impl Strategy<Value = Event> {
+    let job = (tier(), job_name()).prop_map(|(tier, job)| JobRef { tier, job });
+    let reason = prop_oneof![
+        option::of(".{0,9}").prop_map(PauseReason::Asked),
+        failure().prop_map(PauseReason::Misconfigured),
+    ];
+    (vec(job, 0..4), option::of(reason)).prop_map(|(jobs, reason)| match reason {
+        Some(reason) => Event::DispatchPaused { jobs, reason },
+        None => Event::DispatchResumed { jobs },
+    })
 }
 
 pub(crate) fn event() -> impl Strategy<Value = Event> {
@@ -295,6 +311,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         }),
         16 => work_event(),
         4 => retry_event(),
+        2 => pause_event(),
         1 => (proptest::option::of(proptest::sample::select(Verb::ALL.to_vec())), refusal()).prop_map(
             |(verb, refusal)| Event::CommandRefused {
                 verb,

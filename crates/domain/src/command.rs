@@ -1,22 +1,25 @@
 //! What people ask for, and what they are answered. All of it travels as JSON.
 
+mod pause;
 mod refusal;
+mod retry;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     document::Document,
-    failure::{FailureClass, FailureKind},
     ids::{BatchId, CommandId},
-    limits::{MAX_RETRIES, MAX_RETRY_COUNT},
-    pipeline::{SpecError, TierNum},
+    pause::JobRef,
+    plan::Plan,
     status::BatchStatus,
 };
 
-pub use refusal::Refusal;
+pub use pause::{Pause, Resume};
+pub use refusal::{Refusal, Stale};
+pub use retry::{Excluded, Retried, Retry, RetryMode};
 
 /// What can be asked of a batch: the last token of a command's subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,16 +35,22 @@ pub enum Verb {
     Retry,
     /// Stop.
     Cancel,
+    /// Hand nothing more out for a while.
+    Pause,
+    /// Hand out again.
+    Resume,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Create,
         Self::AddDocuments,
         Self::Submit,
         Self::Retry,
         Self::Cancel,
+        Self::Pause,
+        Self::Resume,
     ];
 
     /// The word for it.
@@ -53,6 +62,8 @@ impl Verb {
             Self::Submit => "submit",
             Self::Retry => "retry",
             Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
         }
     }
 }
@@ -65,7 +76,7 @@ impl fmt::Display for Verb {
 
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a verb: use create, add_documents, submit, retry or cancel")]
+#[error("{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause or resume")]
 pub struct InvalidVerb(pub String);
 
 impl FromStr for Verb {
@@ -136,6 +147,10 @@ pub enum Command {
     Retry(Retry),
     /// Stop.
     Cancel(Cancel),
+    /// Hand nothing more out for a while.
+    Pause(Pause),
+    /// Hand out again.
+    Resume(Resume),
 }
 
 impl Command {
@@ -148,6 +163,8 @@ impl Command {
             Self::Submit(_) => Verb::Submit,
             Self::Retry(_) => Verb::Retry,
             Self::Cancel(_) => Verb::Cancel,
+            Self::Pause(_) => Verb::Pause,
+            Self::Resume(_) => Verb::Resume,
         }
     }
 
@@ -190,6 +207,8 @@ impl Command {
             Verb::Submit => serde_json::from_value(fields).map(Self::Submit),
             Verb::Retry => serde_json::from_value(fields).map(Self::Retry),
             Verb::Cancel => serde_json::from_value(fields).map(Self::Cancel),
+            Verb::Pause => serde_json::from_value(fields).map(Self::Pause),
+            Verb::Resume => serde_json::from_value(fields).map(Self::Resume),
         };
         read.map_err(|e| Refusal::invalid("", e.to_string()))
     }
@@ -251,104 +270,6 @@ pub struct Submit {
     pub documents: Option<u32>,
 }
 
-/// Which failures to retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RetryMode {
-    /// Only those of class transient.
-    #[default]
-    TransientOnly,
-    /// All of them.
-    All,
-}
-
-impl RetryMode {
-    /// Whether failures of a class are retried.
-    #[must_use]
-    pub fn takes(self, class: FailureClass) -> bool {
-        self == Self::All || class == FailureClass::Transient
-    }
-}
-
-/// Execute failed units again. Units that succeeded are never touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Retry {
-    /// Which classes.
-    #[serde(default)]
-    pub retry_mode: RetryMode,
-    /// Only failures of these tiers; none or an empty list means all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tier_nums: Option<Vec<TierNum>>,
-    /// Documents retried this often already are left out; 1 to 10.
-    #[serde(default = "Retry::usual_max_retry_count")]
-    pub max_retry_count: u8,
-    /// Attempts in this round, 1 to 3, stopping at the first success; without it, the job's own `max_attempts`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_retries: Option<u8>,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            retry_mode: RetryMode::default(),
-            tier_nums: None,
-            max_retry_count: Self::usual_max_retry_count(),
-            max_retries: None,
-        }
-    }
-}
-
-impl Retry {
-    fn usual_max_retry_count() -> u8 {
-        3
-    }
-
-    /// Checks the bounds.
-    ///
-    /// # Errors
-    /// [`Refusal::Invalid`] with every field that is out of bounds.
-    pub fn validate(&self, tiers: usize) -> Result<(), Refusal> {
-        let mut errors = Vec::new();
-        let mut error = |path: &str, message: String| {
-            errors.push(SpecError {
-                path: path.to_owned(),
-                message,
-            });
-        };
-        if !MAX_RETRY_COUNT.contains(&self.max_retry_count) {
-            let message = format!("is {}: it takes 1 to 10", self.max_retry_count);
-            error("max_retry_count", message);
-        }
-        if let Some(n) = self.max_retries.filter(|n| !MAX_RETRIES.contains(n)) {
-            error("max_retries", format!("is {n}: it takes 1 to 3"));
-        }
-        for (i, tier) in self.tier_nums.iter().flatten().enumerate() {
-            if usize::from(*tier) >= tiers {
-                let last = tiers.saturating_sub(1);
-                error(
-                    &format!("tier_nums[{i}]"),
-                    format!("is {tier}: the batch has tiers 0 to {last}"),
-                );
-            }
-        }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Refusal::Invalid { errors })
-        }
-    }
-
-    /// Whether failures of a tier are wanted.
-    #[must_use]
-    pub fn wants_tier(&self, tier: TierNum) -> bool {
-        match &self.tier_nums {
-            Some(tiers) if !tiers.is_empty() => tiers.contains(&tier),
-            _ => true,
-        }
-    }
-}
-
 /// Stop: nothing new starts, what runs is told to stop, and what it still reports changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -379,40 +300,12 @@ pub struct Accepted {
     /// Documents that a cancellation stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_documents: Option<u64>,
-}
-
-/// What a retry does, and what it leaves alone.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Retried {
-    /// Documents that are executed again.
-    pub documents: u64,
-    /// Units that are executed again: a document that failed in two jobs counts twice.
-    pub units: u64,
-    /// Those units by tier.
-    pub by_tier: BTreeMap<TierNum, u64>,
-    /// Those units by kind.
-    pub by_kind: BTreeMap<FailureKind, u64>,
-    /// Failed units that are left as they are, and why.
-    pub excluded: Excluded,
-}
-
-/// Why failed units are left out of a retry.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Excluded {
-    /// Their class is not asked for; by class.
-    pub class: BTreeMap<FailureClass, u64>,
-    /// Their document has been retried `max_retry_count` times.
-    pub retry_limit: u64,
-    /// Their tier is not asked for.
-    pub tier: u64,
-}
-
-impl Excluded {
-    /// All of them.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.class.values().sum::<u64>() + self.retry_limit + self.tier
-    }
+    /// The plan, where a retry was only to be previewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Jobs that were paused or resumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobRef>,
 }
 
 /// What a request is answered with: `{"ok": …}` or `{"error": …}`.

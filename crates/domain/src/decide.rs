@@ -6,6 +6,7 @@
 
 mod documents;
 mod outcome;
+mod pause;
 mod retry;
 mod settle;
 
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use outcome::{Lost, OutcomeDecision, lost, outcome};
+pub use retry::difference;
 pub use settle::settle;
 
 /// What a decision is told about the world.
@@ -82,6 +84,8 @@ pub fn command(
         Command::Submit(submit) => submit_batch(batch, submit),
         Command::Retry(retry) => retry::retry(batch, retry),
         Command::Cancel(cancel) => cancel_batch(batch, cancel),
+        Command::Pause(pause) => pause::pause(batch, pause),
+        Command::Resume(resume) => pause::resume(batch, resume),
     }
 }
 
@@ -95,6 +99,8 @@ impl BatchState {
             documents: self.documents,
             retry: None,
             cancelled_documents: None,
+            plan: None,
+            jobs: Vec::new(),
         }
     }
 
@@ -132,6 +138,8 @@ fn create_batch(key: &BatchKey, bucket: &Bucket, create: &Create) -> Result<Deci
             documents: 0,
             retry: None,
             cancelled_documents: None,
+            plan: None,
+            jobs: Vec::new(),
         },
     })
 }

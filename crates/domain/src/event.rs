@@ -8,6 +8,7 @@ use crate::{
     failure::{FailureClass, FailureKind},
     ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
+    pause::{JobRef, PauseReason},
     pipeline::{Pipeline, TierNum},
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -194,13 +195,16 @@ pub enum Event {
         /// Which, and why.
         units: Vec<FailedUnits>,
     },
-    /// A retry was decided: failed units are to be executed again.
+    /// A retry was decided: failed units are to be executed again, and jobs of theirs that were paused are resumed.
     #[serde(rename = "documents.retry_scheduled")]
     RetryScheduled {
         /// Which classes were asked for.
         mode: RetryMode,
         /// Which tiers were asked for; empty means all.
         tier_nums: Vec<TierNum>,
+        /// Which kinds were asked for; empty means all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kinds: Vec<FailureKind>,
         /// Documents retried that often were left out.
         max_retry_count: u8,
         /// Attempts in this round; without it, the job's own budget.
@@ -211,6 +215,23 @@ pub enum Event {
         excluded: Excluded,
         /// Whether this is the last event of the decision; a very large one takes several.
         last: bool,
+        /// The log sequence of the plan, where it was planned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan_seq: Option<u64>,
+    },
+    /// Nothing more of these jobs is handed out until they are resumed, or their failures are retried.
+    #[serde(rename = "dispatch.paused")]
+    DispatchPaused {
+        /// Which.
+        jobs: Vec<JobRef>,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// These jobs are handed out again.
+    #[serde(rename = "dispatch.resumed")]
+    DispatchResumed {
+        /// Which.
+        jobs: Vec<JobRef>,
     },
     /// A worker that held these units is gone. They are handed out again; what it may still report is refused.
     #[serde(rename = "infrastructure.worker_lost")]
@@ -278,6 +299,8 @@ impl Event {
             Self::AttemptFailed { .. } => "documents.attempt_failed",
             Self::DocumentsFailed { .. } => "documents.failed",
             Self::RetryScheduled { .. } => "documents.retry_scheduled",
+            Self::DispatchPaused { .. } => "dispatch.paused",
+            Self::DispatchResumed { .. } => "dispatch.resumed",
             Self::WorkerLost { .. } => "infrastructure.worker_lost",
             Self::CommandRefused { .. } => "command.refused",
         }

@@ -181,6 +181,8 @@ impl BatchState {
                 last,
                 ..
             } => self.retry(selected, *max_retries, *last, at)?,
+            Event::DispatchPaused { jobs, reason } => self.pause(jobs, reason, at, seq)?,
+            Event::DispatchResumed { jobs } => self.resume(jobs)?,
             Event::WorkerLost { attempt, units } => {
                 let job = self.job_mut(attempt, at)?;
                 let units = units.and(&job.open);
@@ -280,6 +282,7 @@ impl BatchState {
         tier.ended_at = Some(at);
         for job in &mut tier.jobs {
             job.compact();
+            job.paused = None;
         }
         let next = num.saturating_add(1);
         if self.pipeline.tier(next).is_some_and(|spec| spec.barrier) {
@@ -319,6 +322,7 @@ impl BatchState {
                 let open = std::mem::take(&mut job.open);
                 job.cancelled.add(&open);
                 job.due.clear();
+                job.paused = None;
                 job.spent = Counters::default();
                 job.budgets.clear();
             }
@@ -351,6 +355,7 @@ impl BatchState {
                 continue;
             }
             job.reopen(&units, max_retries);
+            job.paused = None;
             job.last_at = Some(at);
             tier.last_at = Some(at);
             if tier.status.is_over() {
@@ -446,5 +451,6 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
     }
 }
 
+mod pause;
 #[cfg(test)]
 mod tests;

@@ -42,12 +42,16 @@ pub const ATTEMPTS_EVER: u32 = 1_000;
 pub const RETRY_AFTER_MS: u64 = 86_400_000;
 /// Range of `max_retry_count`.
 pub const MAX_RETRY_COUNT: std::ops::RangeInclusive<u8> = 1..=10;
+/// Kinds that one retry may name.
+pub const RETRY_KINDS: usize = 16;
 /// Range of `max_retries`.
 pub const MAX_RETRIES: std::ops::RangeInclusive<u8> = 1..=3;
 /// Ids of commands that a batch remembers, so that the same command twice is done once.
 pub const REMEMBERED_COMMANDS: usize = 256;
 /// Bytes of unit sets in one event; a decision on more is spread over several.
 pub const SET_BYTES_PER_EVENT: usize = 512 * 1024;
+/// Documents that a stale plan's difference names; more are counted.
+pub const DIFFERENCE_SHOWN: u64 = 100;
 /// Things wrong with one command that its refusal names.
 pub const REFUSAL_ERRORS: usize = 50;
 /// Longest text of a refusal about one thing, in characters.

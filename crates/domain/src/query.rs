@@ -1,20 +1,24 @@
 //! What can be asked of a projector, and what it answers. All of it travels as JSON: requests on
 //! `rd.qry.<namespace>.<query>`, answers as [`crate::command::Answer`].
 
-use std::collections::BTreeMap;
+mod refer;
+mod view;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     failure::{Failure, FailureClass, FailureKind},
-    ids::{BatchId, Bucket, HandlerName, JobName, ResourceClass, WorkerId},
+    ids::{BatchId, Bucket, JobName, WorkerId},
     pipeline::TierNum,
-    state::{BatchState, DocumentCounts, JobState},
+    state::{BatchState, DocumentCounts},
     status::BatchStatus,
-    time::{Millis, Timestamp},
+    time::Timestamp,
     units::{Ordinal, UnitSet},
 };
+
+pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
+pub use view::{BatchView, JobView, TierView};
 
 /// Entries on a page, unless the asker says otherwise.
 pub const PAGE: u32 = 100;
@@ -22,54 +26,6 @@ pub const PAGE: u32 = 100;
 pub const PAGE_MAX: u32 = 1_000;
 /// Bytes of a page at most, about; a page ends early where its entries are large.
 pub const PAGE_BYTES: usize = 512 * 1024;
-
-/// Which batch is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum BatchRef {
-    /// The namespace's last one.
-    Last,
-    /// This one.
-    Id(BatchId),
-}
-
-impl std::fmt::Display for BatchRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Last => f.write_str("last"),
-            Self::Id(id) => id.fmt(f),
-        }
-    }
-}
-
-/// Neither `last` nor a UUID.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no batch: use its id (a UUID) or the word last")]
-pub struct InvalidBatchRef(pub String);
-
-impl std::str::FromStr for BatchRef {
-    type Err = InvalidBatchRef;
-    fn from_str(value: &str) -> Result<Self, InvalidBatchRef> {
-        if value == "last" {
-            return Ok(Self::Last);
-        }
-        let id = value.parse().map(Self::Id);
-        id.map_err(|_| InvalidBatchRef(value.chars().take(80).collect()))
-    }
-}
-
-impl TryFrom<String> for BatchRef {
-    type Error = InvalidBatchRef;
-    fn try_from(value: String) -> Result<Self, InvalidBatchRef> {
-        value.parse()
-    }
-}
-
-impl From<BatchRef> for String {
-    fn from(value: BatchRef) -> String {
-        value.to_string()
-    }
-}
 
 /// A question, by the last token of its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +70,9 @@ pub struct OfBatch {
     /// question came, so that a read after a command sees it; 0 takes what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_seq: Option<u64>,
+    /// As of this moment; as of now unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
 }
 
 /// Asks for failed units.
@@ -140,6 +99,9 @@ pub struct ListFailures {
     /// See [`OfBatch::min_seq`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_seq: Option<u64>,
+    /// As of this moment; as of now unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
 }
 
 /// Asks for outputs.
@@ -163,6 +125,9 @@ pub struct ListResults {
     /// See [`OfBatch::min_seq`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_seq: Option<u64>,
+    /// As of this moment; as of now unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
 }
 
 /// Asks for documents by their ordinals.
@@ -193,6 +158,9 @@ pub struct ReadState {
     /// See [`OfBatch::min_seq`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_seq: Option<u64>,
+    /// As of this moment; as of now unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
 }
 
 /// A piece of a state's bytes.
@@ -255,167 +223,6 @@ impl BatchSummary {
             created_at: batch.created_at,
             last_activity_at: batch.last_at,
         }
-    }
-}
-
-/// How a batch is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchView {
-    /// What a list shows.
-    #[serde(flatten)]
-    pub summary: BatchSummary,
-    /// Whether it has all its documents.
-    pub submitted: bool,
-    /// When it had all its documents.
-    pub submitted_at: Option<Timestamp>,
-    /// When it was last over.
-    pub ended_at: Option<Timestamp>,
-    /// Retries that were decided.
-    pub retries: u32,
-    /// The tiers.
-    pub tiers: Vec<TierView>,
-    /// The log sequence of the batch's last event.
-    pub last_seq: u64,
-    /// The log sequence that the answer includes.
-    #[serde(default)]
-    pub as_of: u64,
-}
-
-/// How a tier is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TierView {
-    /// Its number.
-    pub tier: TierNum,
-    /// Its name.
-    pub name: String,
-    /// How it is doing.
-    pub status: BatchStatus,
-    /// Documents that have come in.
-    pub entered: u64,
-    /// Documents for which all its jobs succeeded.
-    pub completed: u64,
-    /// Documents for which one of its jobs failed.
-    pub failed: u64,
-    /// When it first had something to do.
-    pub started_at: Option<Timestamp>,
-    /// When it last had nothing left to do.
-    pub ended_at: Option<Timestamp>,
-    /// When anything last happened in it.
-    pub last_activity_at: Option<Timestamp>,
-    /// The jobs.
-    pub jobs: Vec<JobView>,
-}
-
-/// How a job is doing, in units.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobView {
-    /// Its name.
-    pub job: JobName,
-    /// Its handler.
-    pub handler: HandlerName,
-    /// The workers it goes to.
-    pub class: ResourceClass,
-    /// How it is doing.
-    pub status: BatchStatus,
-    /// Units to be executed, or being executed.
-    pub open: u64,
-    /// Of these, units that wait for their next attempt.
-    pub waiting: u64,
-    /// Units that succeeded.
-    pub completed: u64,
-    /// Units for which there was nothing to do.
-    pub skipped: u64,
-    /// Units that failed.
-    pub failed: u64,
-    /// Units that were stopped.
-    pub cancelled: u64,
-    /// The failed units by class and kind.
-    pub failures: BTreeMap<FailureClass, BTreeMap<FailureKind, u64>>,
-    /// Attempts that have ended.
-    pub attempts: u64,
-    /// Attempts that failed.
-    pub failed_attempts: u64,
-    /// Attempts that were lost with their worker.
-    pub lost_attempts: u64,
-    /// Time spent in the handler, in milliseconds.
-    pub busy_ms: Millis,
-    /// When anything last happened in it.
-    pub last_activity_at: Option<Timestamp>,
-}
-
-impl BatchView {
-    /// The view of a state; `now` decides which units still wait.
-    #[must_use]
-    pub fn of(batch: &BatchState, now: Timestamp) -> Self {
-        let tiers = batch
-            .pipeline
-            .tiers
-            .iter()
-            .zip(&batch.tiers)
-            .zip(0..)
-            .map(|((spec, tier), num)| TierView {
-                tier: num,
-                name: spec.name.clone(),
-                status: tier.status,
-                entered: tier.entered.len(),
-                completed: tier.done().len(),
-                failed: tier.failed().len(),
-                started_at: tier.started_at,
-                ended_at: tier.ended_at,
-                last_activity_at: tier.last_at,
-                jobs: spec
-                    .jobs
-                    .iter()
-                    .zip(&tier.jobs)
-                    .map(|(spec, job)| JobView {
-                        job: spec.name.clone(),
-                        handler: spec.handler.clone(),
-                        class: spec.class.clone(),
-                        status: job_status(job, tier.status),
-                        open: job.open.len(),
-                        waiting: job.open.len() - job.ready(now).len(),
-                        completed: job.completed.len(),
-                        skipped: job.skipped.len(),
-                        failed: job.all_failed().len(),
-                        cancelled: job.cancelled.len(),
-                        failures: job
-                            .failed
-                            .iter()
-                            .map(|(class, kinds)| {
-                                let count = |(kind, units): (&FailureKind, &UnitSet)| {
-                                    (kind.clone(), units.len())
-                                };
-                                (*class, kinds.iter().map(count).collect())
-                            })
-                            .collect(),
-                        attempts: job.executed + job.lost,
-                        failed_attempts: job.failed_attempts,
-                        lost_attempts: job.lost,
-                        busy_ms: job.busy,
-                        last_activity_at: job.last_at,
-                    })
-                    .collect(),
-            })
-            .collect();
-        Self {
-            summary: BatchSummary::of(batch),
-            submitted: batch.submitted,
-            submitted_at: batch.submitted_at,
-            ended_at: batch.ended_at,
-            retries: batch.rounds,
-            tiers,
-            last_seq: batch.last_seq,
-            as_of: batch.last_seq,
-        }
-    }
-}
-
-fn job_status(job: &JobState, tier: BatchStatus) -> BatchStatus {
-    let succeeded = job.completed.len() + job.skipped.len();
-    match tier {
-        BatchStatus::Pending | BatchStatus::Cancelled => tier,
-        _ if !job.open.is_empty() || tier == BatchStatus::Running => BatchStatus::Running,
-        _ => BatchStatus::of(succeeded, job.all_failed().len()),
     }
 }
 

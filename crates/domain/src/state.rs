@@ -11,6 +11,7 @@ use crate::{
     command::Start,
     failure::{FailureClass, FailureKind},
     ids::{BatchKey, Bucket, CommandId, JobName},
+    pause::Paused,
     pipeline::{JobSpec, Pipeline, TierNum},
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -113,6 +114,9 @@ pub struct JobState {
     pub lost: u64,
     /// When anything last happened in it.
     pub last_at: Option<Timestamp>,
+    /// Why nothing more of it is handed out, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
 }
 
 impl JobState {

@@ -7,8 +7,8 @@ use std::{fs, path::PathBuf};
 
 use redrive_domain::{
     command::{
-        AddDocuments, Cancel, Command, Create, Refusal, Retry, RetryMode, Start, Submit, Verb,
-        Written,
+        AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode, Start,
+        Submit, Verb, Written,
     },
     document::{Document, Output},
     event::{Attempt, Cause, Envelope, Event, Selected},
@@ -18,6 +18,7 @@ use redrive_domain::{
         ResourceClass, WorkerId,
     },
     packed::Packed,
+    pause::{JobRef, PauseReason},
     pipeline::Pipeline,
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -30,6 +31,11 @@ use uuid::Uuid;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+fn jobs() -> Vec<JobRef> {
+    let tier = 1;
+    vec![JobRef { tier, job: job() }]
 }
 
 /// What stands in the file, which is written first where it is missing and that was asked for.
@@ -213,6 +219,7 @@ fn events() -> Vec<Event> {
         Event::RetryScheduled {
             mode: RetryMode::All,
             tier_nums: vec![0, 1],
+            kinds: Vec::new(),
             max_retry_count: 3,
             max_retries: Some(2),
             selected: vec![Selected {
@@ -222,6 +229,7 @@ fn events() -> Vec<Event> {
             }],
             excluded: excluded.unwrap(),
             last: true,
+            plan_seq: None,
         },
         Event::WorkerLost {
             attempt: Attempt {
@@ -235,6 +243,11 @@ fn events() -> Vec<Event> {
             refusal: Refusal::invalid("max_retries", "is 4: it takes 1 to 3"),
             message: "the command is not valid".to_owned(),
         },
+        Event::DispatchPaused {
+            jobs: jobs(),
+            reason: PauseReason::Misconfigured(failed()[0].failure.clone()),
+        },
+        Event::DispatchResumed { jobs: jobs() },
     ]
 }
 
@@ -281,9 +294,11 @@ fn there_is_a_fixture_of_every_event() {
         Event::RetryScheduled { .. } => 10,
         Event::WorkerLost { .. } => 11,
         Event::CommandRefused { .. } => 12,
+        Event::DispatchPaused { .. } => 13,
+        Event::DispatchResumed { .. } => 14,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..13).collect::<Vec<i32>>());
+    assert_eq!(all, (0..15).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -335,9 +350,19 @@ fn every_command_is_read_as_it_was_written() {
             tier_nums: Some(vec![0, 1]),
             max_retry_count: 5,
             max_retries: Some(2),
+            ..Retry::default()
         }),
         Command::Cancel(Cancel {
             reason: Some("a mistake".to_owned()),
+        }),
+        Command::Pause(Pause {
+            tier: Some(1),
+            job: Some(job()),
+            reason: Some("the index moves".to_owned()),
+        }),
+        Command::Resume(Resume {
+            tier: Some(1),
+            job: Some(job()),
         }),
     ];
     for command in commands {

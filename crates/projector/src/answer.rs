@@ -139,7 +139,7 @@ pub(crate) fn encode<T: Serialize>(answer: Result<T, Failed>) -> Encoded {
                 Refusal::Invalid { .. } => 400,
                 Refusal::NotAllowed { .. } => 403,
                 Refusal::NotFound { .. } => 404,
-                Refusal::Conflict { .. } => 409,
+                Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
             };
             (refusal, message, code)
         }

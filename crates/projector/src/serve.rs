@@ -7,11 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use redrive_broker::{Broker, Request, ServiceSpec};
+use redrive_broker::{Broker, Request, ServiceSpec, Until, fold};
 use redrive_domain::{
     command::Refusal,
     ids::{BatchId, BatchKey, Namespace},
-    query::{BatchRef, BatchSummary, BatchView, ListBatches, Page, Query, ReadState, StatePiece},
+    query::{
+        At, BatchRef, BatchSummary, BatchView, ListBatches, OfBatch, Page, Query, ReadState,
+        StatePiece,
+    },
     state::BatchState,
     subject,
 };
@@ -40,6 +43,8 @@ const ASKED: usize = 1_024;
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long questions that were asked before a shutdown have for their answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Batches as they were that are kept.
+const PAST: usize = 8;
 /// Bytes of a state in one answer.
 const PIECE: usize = 256 * 1024;
 
@@ -53,6 +58,8 @@ pub(crate) struct Server<B> {
     details: Details<B>,
     /// The bytes of states that are being read piece by piece.
     states: Mutex<States>,
+    /// Batches as they were, so that the pages of one question are not each folded afresh.
+    past: Mutex<Lru<(u64, BatchKey, u64), Arc<BatchState>>>,
     answering: Semaphore,
     config: Config,
 }
@@ -62,6 +69,7 @@ impl<B: Broker> Server<B> {
         Self {
             details: Details::new(broker.clone(), Arc::clone(&shared), config.cache_bytes),
             states: Mutex::new(Lru::new(config.cache_bytes)),
+            past: Mutex::new(Lru::new(PAST)),
             answering: Semaphore::new(ANSWERING),
             broker,
             shared,
@@ -143,7 +151,7 @@ impl<B: Broker> Server<B> {
     async fn query(&self, namespace: &Namespace, query: Query) -> Encoded {
         match query {
             Query::Batches(ask) => encode(self.batches(namespace, &ask).await),
-            Query::Status(ask) => encode(self.status(namespace, ask.batch, ask.min_seq).await),
+            Query::Status(ask) => encode(self.status(namespace, &ask).await),
             Query::Failures(ask) => encode(self.failures(namespace, &ask).await),
             Query::Results(ask) => encode(self.results(namespace, &ask).await),
             Query::Documents(ask) => encode(self.documents(namespace, &ask).await),
@@ -174,6 +182,7 @@ impl<B: Broker> Server<B> {
         &self,
         namespace: &Namespace,
         batch: BatchRef,
+        at: Option<At>,
         need: u64,
     ) -> Result<Found<Arc<BatchState>>, Failed> {
         let nothing = || Refusal::NotFound {
@@ -193,6 +202,49 @@ impl<B: Broker> Server<B> {
         };
         let Found { what, as_of } = self.shared.batch(&key, need).await?;
         let what = what.ok_or_else(|| Refusal::no_batch(&key))?;
+        match at {
+            Some(at) => self.as_it_was(&what, at, as_of).await,
+            None => Ok(Found { what, as_of }),
+        }
+    }
+
+    /// A batch as of a moment: folded from the log.
+    async fn as_it_was(
+        &self,
+        now: &Arc<BatchState>,
+        at: At,
+        as_of: u64,
+    ) -> Result<Found<Arc<BatchState>>, Failed> {
+        let (until, seq) = match at {
+            At::Seq(seq) if seq > as_of => {
+                let message = format!("is {seq}: the log ends at {as_of}");
+                return Err(Refusal::invalid("at", message).into());
+            }
+            At::Seq(seq) if seq >= now.last_seq => {
+                let what = Arc::clone(now);
+                return Ok(Found { what, as_of: seq });
+            }
+            At::Seq(seq) => (Until::Seq(seq), Some(seq)),
+            At::Time(time) => (Until::Time(time), None),
+        };
+        let past = || self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = seq.map(|seq| (self.shared.read().epoch, now.key.clone(), seq));
+        if let (Some(what), Some(seq)) = (kept.as_ref().and_then(|key| past().get(key)), seq) {
+            return Ok(Found { what, as_of: seq });
+        }
+        let filter = subject::events_of_batch(self.config.shard, &now.key);
+        let folded = fold(&self.broker, Some(filter), until).await;
+        let mut folded = folded.map_err(|error| {
+            Failed::Unavailable(format!("the log cannot be read ({error}): ask again"))
+        })?;
+        let found = folded.batches.remove(&now.key);
+        let what = Arc::new(found.ok_or_else(|| Refusal::NotFound {
+            what: format!("batch {} at {at}: it was made later", now.key.batch),
+        })?);
+        if let Some(key) = kept {
+            past().put(key, Arc::clone(&what), 1);
+        }
+        let as_of = seq.unwrap_or(what.last_seq);
         Ok(Found { what, as_of })
     }
 
@@ -224,15 +276,14 @@ impl<B: Broker> Server<B> {
         })
     }
 
-    async fn status(
-        &self,
-        namespace: &Namespace,
-        batch: BatchRef,
-        min_seq: Option<u64>,
-    ) -> Result<BatchView, Failed> {
-        let (need, _turn) = self.turn(min_seq).await?;
-        let Found { what, as_of } = self.find(namespace, batch, need).await?;
-        let mut view = BatchView::of(&what, self.config.clock.now());
+    async fn status(&self, namespace: &Namespace, ask: &OfBatch) -> Result<BatchView, Failed> {
+        let (need, _turn) = self.turn(ask.min_seq).await?;
+        let Found { what, as_of } = self.find(namespace, ask.batch, ask.at, need).await?;
+        // What waited then is told as of then.
+        let now = ask
+            .at
+            .map_or_else(|| self.config.clock.now(), |_| what.last_at);
+        let mut view = BatchView::of(&what, now);
         view.as_of = as_of;
         Ok(view)
     }
@@ -244,7 +295,7 @@ impl<B: Broker> Server<B> {
     ) -> Result<Page<redrive_domain::query::FailureRow>, Failed> {
         let limit = limit(ask.limit)?;
         let (need, _turn) = self.turn(ask.min_seq).await?;
-        let Found { what, as_of } = self.find(namespace, ask.batch, need).await?;
+        let Found { what, as_of } = self.find(namespace, ask.batch, ask.at, need).await?;
         rows::failures(&self.details, self.max_payload(), &what, as_of, ask, limit).await
     }
 
@@ -255,7 +306,7 @@ impl<B: Broker> Server<B> {
     ) -> Result<Page<redrive_domain::query::ResultRow>, Failed> {
         let limit = limit(ask.limit)?;
         let (need, _turn) = self.turn(ask.min_seq).await?;
-        let Found { what, as_of } = self.find(namespace, ask.batch, need).await?;
+        let Found { what, as_of } = self.find(namespace, ask.batch, ask.at, need).await?;
         rows::results(&self.details, self.max_payload(), &what, as_of, ask, limit).await
     }
 
@@ -266,13 +317,13 @@ impl<B: Broker> Server<B> {
     ) -> Result<Page<redrive_domain::query::DocumentRow>, Failed> {
         let limit = limit(ask.limit)?;
         let (need, _turn) = self.turn(ask.min_seq).await?;
-        let Found { what, as_of } = self.find(namespace, ask.batch, need).await?;
+        let Found { what, as_of } = self.find(namespace, ask.batch, None, need).await?;
         rows::documents(&self.details, self.max_payload(), &what, as_of, ask, limit).await
     }
 
     async fn state(&self, namespace: &Namespace, ask: &ReadState) -> Result<StatePiece, Failed> {
         let (need, _turn) = self.turn(ask.min_seq).await?;
-        let Found { what, .. } = self.find(namespace, ask.batch, need).await?;
+        let Found { what, .. } = self.find(namespace, ask.batch, ask.at, need).await?;
         let bytes = self.bytes_of(&what)?;
         let offset = usize::try_from(ask.offset).unwrap_or(usize::MAX);
         if offset > bytes.len() {

@@ -7,7 +7,7 @@ use futures::{
     stream::{BoxStream, FuturesUnordered},
 };
 use redrive_broker::{Broker, BrokerError};
-use redrive_domain::{units::UnitSet, work::Chunk};
+use redrive_domain::{failure::FailureKind, units::UnitSet, work::Chunk};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -248,7 +248,12 @@ impl<'a, B: Broker> Execution<'a, B> {
             }
             End::Answered(Err(failure)) => {
                 self.counts.failed += 1;
+                let all_would = failure.kind == FailureKind::MISCONFIGURED;
                 self.reports.failed(unit, failure);
+                if all_would {
+                    // In one report with the failure, so that the job is paused before they could come again.
+                    self.drain();
+                }
             }
             End::Abandoned if self.leaving == Leaving::Forced => {
                 self.counts.returned += 1;

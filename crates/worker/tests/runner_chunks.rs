@@ -123,6 +123,32 @@ async fn a_worker_that_leaves_gives_back_what_it_had_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_misconfigured_handler_gets_no_more_units_of_the_chunk() {
+    let mut rig = Rig::new().await;
+    let source = rig.documents(0, 100).await;
+    rig.offer(&rig.chunk(1, &source)).await;
+    let worker = rig.start(
+        "w",
+        1,
+        vec![handler(|unit, _| async move {
+            match unit.ordinal {
+                3 => Err(Failure::new(FailureKind::MISCONFIGURED, "no key")),
+                _ => DONE,
+            }
+        })],
+    );
+    let outcomes = rig.settled().await;
+    let sum = sum(&outcomes);
+    assert_eq!(sum.completed, UnitSet::run(0, 3));
+    assert_eq!(sum.failed.len(), 1);
+    assert_eq!(sum.returned, UnitSet::run(4, 96));
+    // In one report, so that nobody hands out again what comes back before the failure is known.
+    let last = outcomes.last().unwrap();
+    assert!(!last.failures.is_empty() && !last.returned.is_empty());
+    worker.leave().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_cannot_wait_gives_back_what_still_runs() {
     let mut rig = Rig::new().await;
     let source = rig.documents(0, 6).await;

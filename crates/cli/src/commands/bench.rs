@@ -228,6 +228,7 @@ async fn caught_up(client: &Client<NatsBroker>) -> anyhow::Result<()> {
     let query = OfBatch {
         batch: BatchRef::Last,
         min_seq: None,
+        at: None,
     };
     client.status(&query).await?;
     Ok(())

@@ -1,21 +1,29 @@
-//! `retry` and `cancel`.
+//! `retry`, `pause`, `resume` and `cancel`.
 
+use redrive_client::ClientError;
 use redrive_domain::{
-    command::{Accepted, Cancel, Command, Retried, Retry, RetryMode},
+    command::{
+        Accepted, Cancel, Command, Pause, Refusal, Resume, Retried, Retry, RetryMode, Submit,
+    },
     decide::ANY_BUCKET,
-    ids::Bucket,
-    query::BatchRef,
+    ids::{BatchId, Bucket},
+    query::{BatchRef, BatchView, ListDocuments},
+    status::BatchStatus,
 };
 
 use super::run;
 use crate::{
     app::App,
-    args::{CancelArgs, Format, Mode, RetryArgs},
-    exit::{Exit, usage},
+    args::{CancelArgs, Format, Mode, PauseArgs, ResumeArgs, RetryArgs},
+    exit::{Exit, failed, usage},
     identity,
-    output::{self, counted},
+    output::{self, brief, counted},
+    progress::summary,
     say, signals,
 };
+
+/// Documents that are named where a plan is stale, of each sort.
+const NAMED: u32 = 10;
 
 pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
     let view = app.view(args.batch.batch, None).await?;
@@ -29,32 +37,95 @@ pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
         return Err(usage(format!("--tier {tier}: the batch has {there}")));
     }
     let stop = signals::shutdown()?;
-    let command = Command::Retry(Retry {
-        retry_mode: match args.mode {
-            Mode::TransientOnly => RetryMode::TransientOnly,
-            Mode::All => RetryMode::All,
-        },
-        tier_nums: (!args.tier.is_empty()).then_some(args.tier),
-        max_retry_count: args.max_retry_count,
-        max_retries: args.max_retries,
-    });
-    let bucket = Bucket::new(ANY_BUCKET)?;
-    let accepted = app
-        .client
-        .command(&bucket, batch, identity::command(), &command)
-        .await?;
+    let (jobs, watch) = (args.jobs, args.watch);
+    let accepted = match command(app, &view, Command::Retry(asked(args))).await {
+        Err(error) => return Err(with_documents(app, batch, error).await),
+        Ok(accepted) => accepted,
+    };
     let retried = accepted.retry.clone().unwrap_or_default();
     show(app, &accepted, &retried)?;
-    if retried.units == 0 && view.summary.status.is_over() {
+    if accepted.plan.is_some() || (retried.units == 0 && view.summary.status.is_over()) {
         return Ok(Exit::Done);
     }
     if run::runs_here(&view) {
-        return run::work_here(app, &view, accepted.seq, args.jobs, &stop).await;
+        return run::work_here(app, &view, accepted.seq, jobs, &stop).await;
     }
-    if args.watch {
+    if watch {
         return run::watch(app, BatchRef::Id(batch), Some(accepted.seq), None, &stop).await;
     }
     Ok(Exit::Done)
+}
+
+/// What a retry's flags ask for.
+fn asked(args: RetryArgs) -> Retry {
+    if args.plan.is_some() {
+        return Retry {
+            plan: args.plan,
+            ..Retry::default()
+        };
+    }
+    let retry_mode = match args.mode {
+        Some(Mode::TransientOnly) => RetryMode::TransientOnly,
+        Some(Mode::All) => RetryMode::All,
+        // Who names kinds means these, whatever their class.
+        None if !args.kind.is_empty() => RetryMode::All,
+        None => RetryMode::default(),
+    };
+    Retry {
+        retry_mode,
+        tier_nums: (!args.tier.is_empty()).then_some(args.tier),
+        kinds: (!args.kind.is_empty()).then_some(args.kind),
+        max_retry_count: args.max_retry_count,
+        max_retries: args.max_retries,
+        dry_run: args.dry_run,
+        plan: None,
+    }
+}
+
+async fn command(app: &App, view: &BatchView, command: Command) -> Result<Accepted, ClientError> {
+    let (bucket, batch) = (&view.summary.bucket, view.summary.batch);
+    app.client
+        .command(bucket, batch, identity::command(), &command)
+        .await
+}
+
+/// Names the documents by which a stale plan differs.
+async fn with_documents(app: &App, batch: BatchId, error: ClientError) -> anyhow::Error {
+    let ClientError::Refused(Refusal::Stale(stale)) = &error else {
+        return error.into();
+    };
+    let mut lines = vec![stale.to_string()];
+    let changes = [
+        ("no longer failed", &stale.gone_documents),
+        ("failed as well", &stale.added_documents),
+    ];
+    for (what, units) in changes {
+        let query = ListDocuments {
+            batch: BatchRef::Id(batch),
+            units: units.take(u64::from(NAMED)),
+            limit: Some(NAMED),
+            min_seq: Some(stale.seq),
+        };
+        if units.is_empty() {
+            continue;
+        }
+        // The refusal is what counts: where the names cannot be had, it goes without.
+        let Ok(page) = app.client.documents(&query).await else {
+            continue;
+        };
+        let names: Vec<String> = page.items.iter().map(|row| brief(&row.id, 60)).collect();
+        let more = if units.len() > names.len() as u64 {
+            ", …"
+        } else {
+            ""
+        };
+        lines.push(format!("  {what}: {}{more}", names.join(", ")));
+    }
+    lines.push(format!(
+        "  see what it comes to now:  {}",
+        app.hint(&format!("retry {batch} --dry-run"))
+    ));
+    failed(Exit::Conflict, lines.join("\n"))
 }
 
 fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()> {
@@ -78,8 +149,12 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
         .iter()
         .map(|(tier, n)| format!("{n} in tier {tier}"))
         .collect();
+    let doing = match accepted.plan {
+        Some(_) => "Would retry",
+        None => "Retrying",
+    };
     say!(
-        "Retrying {}{}{}",
+        "{doing} {}{}{}",
         counted(retried.documents, "document"),
         sum(by_kind),
         if by_tier.len() > 1 {
@@ -103,7 +178,95 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
         let failures = counted(excluded.tier, "failure");
         say!("  left alone: {failures} in other tiers");
     }
+    if excluded.kind > 0 {
+        let failures = counted(excluded.kind, "failure");
+        say!("  left alone: {failures} of other kinds");
+    }
+    if let Some(plan) = &accepted.plan {
+        let apply = app.hint(&format!("retry {} --plan {plan}", accepted.batch));
+        say!("  do just that:  {apply}");
+    }
     Ok(())
+}
+
+/// Holds jobs up.
+pub(crate) async fn pause(app: &App, args: PauseArgs) -> anyhow::Result<Exit> {
+    let view = app.view(args.batch.batch, None).await?;
+    let pause = Pause {
+        tier: args.tier,
+        job: args.job,
+        reason: args.reason,
+    };
+    let accepted = command(app, &view, Command::Pause(pause)).await?;
+    if app.output != Format::Table {
+        output::one(app.output, &accepted, |_| String::new())?;
+        return Ok(Exit::Done);
+    }
+    match names(&accepted) {
+        None => say!("It is paused already."),
+        Some(jobs) => say!("Paused: {jobs}. What workers hold is still done."),
+    }
+    say!(
+        "  go on:  {}",
+        app.hint(&format!("resume {}", accepted.batch))
+    );
+    Ok(Exit::Done)
+}
+
+fn names(accepted: &Accepted) -> Option<String> {
+    let jobs = accepted.jobs.iter();
+    let names: Vec<String> = jobs
+        .map(|at| format!("{} in tier {}", at.job, at.tier))
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Goes on with a batch: hands out what was paused, and where the batch runs in a terminal, runs it here.
+pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> {
+    let view = app.view(args.batch.batch, None).await?;
+    let batch = view.summary.batch;
+    if view.summary.status.is_over() {
+        say!("{}", summary(&view));
+        match view.summary.status {
+            BatchStatus::Cancelled => say!("It was cancelled: it cannot be resumed."),
+            _ if view.summary.counts.failed > 0 => say!(
+                "It is over: there is nothing to resume. To execute failed documents again: {}",
+                app.hint(&format!("retry {batch}"))
+            ),
+            _ => say!("It is over: there is nothing to resume."),
+        }
+        return Ok(Exit::of_batch(view.summary.status));
+    }
+    let stop = signals::shutdown()?;
+    let mut seq = view.last_seq;
+    let was_paused = view.paused().next().is_some();
+    if was_paused || args.tier.is_some() || args.job.is_some() {
+        let resume = Resume {
+            tier: args.tier,
+            job: args.job,
+        };
+        let accepted = command(app, &view, Command::Resume(resume)).await?;
+        match names(&accepted) {
+            Some(jobs) => say!("Resumed: {jobs}"),
+            None => say!("Nothing of that is paused."),
+        }
+        seq = accepted.seq;
+        if app.output != Format::Table {
+            output::one(app.output, &accepted, |_| String::new())?;
+        }
+        if !run::runs_here(&view) {
+            return Ok(Exit::Done);
+        }
+    }
+    if !view.submitted {
+        say!(
+            "The batch was interrupted while its documents were handed over: going on with the {} that arrived.",
+            view.summary.documents
+        );
+        let submit = Command::Submit(Submit::default());
+        seq = command(app, &view, submit).await?.seq;
+    }
+    run::work_here(app, &view, seq, args.jobs, &stop).await
 }
 
 pub(crate) async fn cancel(app: &App, args: CancelArgs) -> anyhow::Result<Exit> {

@@ -250,6 +250,7 @@ async fn state_of(app: &App, key: &BatchKey) -> anyhow::Result<BatchState> {
             batch: BatchRef::Id(key.batch),
             offset: bytes.len() as u64,
             min_seq: None,
+            at: None,
         };
         let piece = app.client.state(&query).await?;
         if as_of.is_some_and(|seq| seq != piece.last_seq) {

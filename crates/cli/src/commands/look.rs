@@ -9,14 +9,14 @@ use redrive_domain::{
 
 use crate::{
     app::App,
-    args::{BatchArg, BatchesArgs, FailuresArgs, Format, ResultsArgs},
+    args::{BatchesArgs, FailuresArgs, Format, ResultsArgs, StatusArgs},
     exit::Exit,
     output::{self, brief, table},
     say,
 };
 
-pub(crate) async fn status(app: &App, args: BatchArg) -> anyhow::Result<Exit> {
-    let view = app.view(args.batch, None).await?;
+pub(crate) async fn status(app: &App, args: StatusArgs) -> anyhow::Result<Exit> {
+    let view = app.view_at(args.batch.batch, None, args.at).await?;
     output::one(app.output, &view, show)?;
     Ok(Exit::Done)
 }
@@ -117,6 +117,19 @@ pub(super) fn show(view: &BatchView) -> String {
             })
         })
         .collect();
+    let paused: Vec<String> = view
+        .paused()
+        .map(|(tier, job, paused)| {
+            let reason = brief(&paused.reason.to_string(), 200);
+            format!(
+                "paused: {} in tier {tier} since {}: {reason}",
+                job.job, paused.at
+            )
+        })
+        .collect();
+    if !paused.is_empty() {
+        parts.push(paused.join("\n"));
+    }
     if !failures.is_empty() {
         parts.push(table(&["tier", "job", "class", "kind", "failed"], failures));
     }
@@ -143,6 +156,7 @@ pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Ex
             .and_then(|n| u32::try_from(n.clamp(1, 1_000)).ok()),
         after: None,
         min_seq: None,
+        at: args.at,
     };
     let header = [
         "document", "tier", "job", "class", "kind", "code", "message", "attempts", "retries",
@@ -189,6 +203,7 @@ pub(crate) async fn results(app: &App, args: ResultsArgs) -> anyhow::Result<Exit
             .and_then(|n| u32::try_from(n.clamp(1, 1_000)).ok()),
         after: None,
         min_seq: None,
+        at: args.at,
     };
     let header = ["document", "tier", "job", "output"];
     let row = |row: &ResultRow| {

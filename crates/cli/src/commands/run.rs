@@ -6,9 +6,9 @@ use redrive_client::Upload;
 use redrive_domain::{
     command::{Cancel, Command, Create, Start},
     ids::{BatchId, Bucket, ResourceClass},
+    pause::PauseReason,
     pipeline::Pipeline,
     query::{BatchRef, BatchView},
-    status::BatchStatus,
     time::Millis,
 };
 use redrive_worker::handlers;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
-    args::{Format, ResumeArgs, RunArgs, SubmitArgs},
+    args::{Format, RunArgs, SubmitArgs},
     exit::{Exit, usage},
     identity, inputs,
     inputs::Paths,
@@ -85,40 +85,6 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     finish_here(app, here, batch, accepted.seq, &stop).await
 }
 
-/// Goes on with a batch here.
-pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> {
-    let view = app.view(args.batch.batch, None).await?;
-    let batch = view.summary.batch;
-    if view.summary.status.is_over() {
-        say!("{}", summary(&view));
-        match view.summary.status {
-            BatchStatus::Cancelled => say!("It was cancelled: it cannot be resumed."),
-            _ if view.summary.counts.failed > 0 => say!(
-                "It is over: there is nothing to resume. To execute failed documents again: {}",
-                app.hint(&format!("retry {batch}"))
-            ),
-            _ => say!("It is over: there is nothing to resume."),
-        }
-        return Ok(Exit::of_batch(view.summary.status));
-    }
-    let stop = signals::shutdown()?;
-    let mut seq = view.last_seq;
-    if !view.submitted {
-        say!(
-            "The batch was interrupted while its documents were handed over: going on with the {} that arrived.",
-            view.summary.documents
-        );
-        let submit = Command::Submit(redrive_domain::command::Submit::default());
-        let bucket = &view.summary.bucket;
-        seq = app
-            .client
-            .command(bucket, batch, identity::command(), &submit)
-            .await?
-            .seq;
-    }
-    work_here(app, &view, seq, args.jobs, &stop).await
-}
-
 /// Works on a batch in this terminal until it is over.
 pub(crate) async fn work_here(
     app: &App,
@@ -157,6 +123,10 @@ async fn finish_here(
             here.stop().await;
             Ok(ended(app, &view))
         }
+        Ok(Followed::Paused(view)) => {
+            here.stop().await;
+            Ok(paused(app, &view))
+        }
         Ok(_) => interrupted(app, here, batch).await,
         Err(error) => {
             here.stop().await;
@@ -177,6 +147,29 @@ pub(crate) fn ended(app: &App, view: &BatchView) -> Exit {
         say!("  what came of the rest:  {}", app.hint("results last"));
     }
     exit
+}
+
+/// Says what holds a batch up, and what to do about it.
+pub(crate) fn paused(app: &App, view: &BatchView) -> Exit {
+    let batch = view.summary.batch;
+    let mut misconfigured = false;
+    for (tier, job, paused) in view.paused() {
+        let (job, open) = (&job.job, output::counted(job.open, "document"));
+        misconfigured |= matches!(paused.reason, PauseReason::Misconfigured(_));
+        say!(
+            "Paused: {job} in tier {tier} with {open} left ({})",
+            paused.reason
+        );
+    }
+    if misconfigured {
+        let failed = app.hint(&format!("retry {batch} --kind misconfigured"));
+        say!("  put it right, then execute again what failed of it, and the rest:  {failed}");
+    }
+    say!(
+        "  go on with the rest alone:  {}",
+        app.hint(&format!("resume {batch}"))
+    );
+    Exit::Paused
 }
 
 async fn interrupted(app: &App, here: Here, batch: BatchId) -> anyhow::Result<Exit> {
@@ -364,6 +357,7 @@ pub(crate) async fn watch(
 ) -> anyhow::Result<Exit> {
     match follow(app, batch, min_seq, limit, stop).await? {
         Followed::Over(view) => Ok(ended(app, &view)),
+        Followed::Paused(view) => Ok(paused(app, &view)),
         Followed::Interrupted => {
             say!("No longer watching; the batch goes on.");
             Ok(Exit::Interrupted)

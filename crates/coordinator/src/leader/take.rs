@@ -1,12 +1,12 @@
 //! Taking inputs: each is decided on, and what was decided goes into the round.
 
-use redrive_broker::{Broker, BrokerError, Delivery, Request};
+use redrive_broker::{Broker, BrokerError, Delivery, Request, Until, fold};
 use redrive_domain::{
-    command::{Accepted, Command, Refusal},
+    command::{Accepted, Command, Refusal, Retry, Stale},
     decide::{self, Now},
     event::{Cause, Event},
     ids::{BatchId, BatchKey, CommandId, Namespace},
-    subject::CommandAddress,
+    subject::{self, CommandAddress},
     units::UnitSet,
     work::{Heartbeat, Outcome, Signal},
 };
@@ -125,7 +125,12 @@ impl<B: Broker> Leader<'_, B> {
                 origin.actor = read.actor.map(|actor| printable(&actor));
                 self.recall(&key).await?;
                 let batch = self.batches.get(&key);
-                decide::command(batch, &key, &address.bucket, id, &read.command)
+                match decide::command(batch, &key, &address.bucket, id, &read.command) {
+                    Err(Refusal::Stale(stale)) => Err(Refusal::Stale(
+                        self.difference(&key, stale, &read.command).await?,
+                    )),
+                    decided => decided,
+                }
             }
             Err(refusal) => Err(refusal),
         };
@@ -149,6 +154,32 @@ impl<B: Broker> Leader<'_, B> {
             ::metrics::counter!(metrics::REFUSED, "code" => code_of(refusal)).increment(1);
         }
         Ok((Some(address), key, origin, decided))
+    }
+
+    /// How a plan differs from what it would come to now: the log has what it came to then.
+    async fn difference(
+        &self,
+        key: &BatchKey,
+        stale: Stale,
+        command: &Command,
+    ) -> Result<Stale, BrokerError> {
+        let (
+            Command::Retry(Retry {
+                plan: Some(plan), ..
+            }),
+            Some(now),
+        ) = (command, self.batches.get(key))
+        else {
+            return Ok(stale);
+        };
+        // What this round decided does not stand in the log yet.
+        let until = Until::Seq(plan.seq.min(self.last_seq));
+        let filter = subject::events_of_batch(self.shard, key);
+        let then = fold(&self.broker, Some(filter), until).await?.batches;
+        Ok(match then.get(key) {
+            Some(then) => decide::difference(then, now, plan),
+            None => stale,
+        })
     }
 
     pub(super) fn emit(
@@ -242,6 +273,7 @@ fn code_of(refusal: &Refusal) -> &'static str {
         Refusal::Invalid { .. } => "invalid",
         Refusal::NotFound { .. } => "not_found",
         Refusal::Conflict { .. } => "conflict",
+        Refusal::Stale(_) => "stale",
         Refusal::NotAllowed { .. } => "not_allowed",
     }
 }

@@ -12,10 +12,10 @@ use std::{future::Future, num::NonZeroU32, time::Duration};
 
 use futures::StreamExt;
 use redrive_broker::{Broker, Range, memory::MemoryBroker};
-use redrive_client::{Client, Upload};
+use redrive_client::{Client, ClientError, Upload};
 use redrive_coordinator::{Config, run, world::Clock};
 use redrive_domain::{
-    command::{Accepted, Command, Create, Start},
+    command::{Accepted, Command, Create, Refusal, Start},
     document::Document,
     event::{Envelope, Event},
     evolve::evolve,
@@ -131,6 +131,16 @@ impl Sim {
             .command(&any, key.batch, id, &command)
             .await
             .unwrap()
+    }
+
+    /// Why a command is refused, which it has to be.
+    pub async fn refused(&mut self, key: &BatchKey, command: Command) -> Refusal {
+        let id = self.command_id();
+        let any: Bucket = "_".parse().unwrap();
+        match self.client.command(&any, key.batch, id, &command).await {
+            Err(ClientError::Refused(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub async fn events(&self, key: &BatchKey) -> Vec<(u64, Envelope)> {

@@ -1,11 +1,14 @@
 //! Why a command is not carried out.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::BatchKey,
     limits::{REFUSAL_CHARS, REFUSAL_ERRORS},
     pipeline::SpecError,
+    units::UnitSet,
 };
 
 /// Why a command was not carried out. Nothing of it was done.
@@ -30,12 +33,49 @@ pub enum Refusal {
         /// Why.
         message: String,
     },
+    /// What was planned no longer holds.
+    #[error("{0}")]
+    Stale(Stale),
     /// The one who asks may not.
     #[error("not allowed: {message}")]
     NotAllowed {
         /// Why.
         message: String,
     },
+}
+
+/// How a plan differs from what it would come to now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stale {
+    /// The log sequence at which the plan was made.
+    pub plan_seq: u64,
+    /// The log sequence of the batch's last event now.
+    pub seq: u64,
+    /// Units that were planned and would not be touched now.
+    pub gone: u64,
+    /// Units that were not planned and would be touched now.
+    pub added: u64,
+    /// The first documents of those that are gone.
+    pub gone_documents: UnitSet,
+    /// The first documents of those that were added.
+    pub added_documents: UnitSet,
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            plan_seq,
+            seq,
+            gone,
+            added,
+            ..
+        } = self;
+        write!(
+            f,
+            "the plan was made at log sequence {plan_seq} and no longer holds at {seq}: of its units {gone} would not be \
+             retried any more, and {added} that it does not name would be"
+        )
+    }
 }
 
 fn list(errors: &[SpecError]) -> String {
@@ -85,6 +125,7 @@ impl Refusal {
                     });
                 }
             }
+            Self::Stale(_) => {}
             Self::NotFound { what } => cut(what),
             Self::Conflict { message } | Self::NotAllowed { message } => cut(message),
         }

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
-use super::Now;
+use super::{Now, pause};
 use crate::{
     event::{Attempt, Event},
     failure::{Failure, FailureClass, FailureKind},
     ids::{ChunkId, JobName, WorkerId},
     limits::{ATTEMPTS_EVER, RETRY_AFTER_MS, UNKNOWN_ATTEMPTS},
     packed::Packed,
+    pause::JobRef,
     pipeline::{JobSpec, TierNum},
     state::{BatchState, JobState},
     status::BatchStatus,
@@ -103,6 +104,7 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
     };
     let completed = take(&outcome.completed);
     let skipped = take(&outcome.skipped);
+    let mut ended = completed.len() + skipped.len();
     let mut attempt = Attempt {
         tier: outcome.tier,
         job: outcome.job.clone(),
@@ -127,8 +129,13 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
         });
     }
     let mut next: BTreeMap<(FailureClass, FailureKind, Next), Vec<FailedUnits>> = BTreeMap::new();
+    let mut misconfigured = None;
     for failed in &outcome.failures {
         let units = take(&failed.units);
+        ended += units.len();
+        if failed.failure.kind == FailureKind::MISCONFIGURED && !units.is_empty() {
+            misconfigured.get_or_insert_with(|| failed.failure.clone());
+        }
         // One random number for the whole report: those that failed alike in it stay together, in one event,
         // however their messages differ.
         for (what, units) in dispose(spec, job, &failed.failure, &units, outcome.attempt, now) {
@@ -156,6 +163,13 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
                 units,
             },
         });
+    }
+    if let (Some(batch), Some(failure)) = (batch, misconfigured) {
+        let at = JobRef {
+            tier: outcome.tier,
+            job: outcome.job.clone(),
+        };
+        events.extend(pause::misconfigured(batch, at, failure, ended));
     }
     OutcomeDecision { events, superseded }
 }

@@ -1,36 +1,123 @@
 use super::{Decision, refuse_if_cancelled};
 use crate::{
-    command::{Accepted, Excluded, Refusal, Retried, Retry},
+    command::{Accepted, Excluded, Refusal, Retried, Retry, Stale},
     event::{Event, Selected},
-    limits::SET_BYTES_PER_EVENT,
+    limits::{DIFFERENCE_SHOWN, SET_BYTES_PER_EVENT},
+    plan::Plan,
     state::BatchState,
     units::{Ordinal, UnitSet},
 };
 
 pub(super) fn retry(batch: &BatchState, retry: &Retry) -> Result<Decision, Refusal> {
+    if let Some(plan) = &retry.plan {
+        return planned(batch, plan, retry);
+    }
     retry.validate(batch.tiers.len())?;
     refuse_if_cancelled(batch, "retried")?;
     let (selected, retried) = select(batch, retry);
+    if retry.dry_run {
+        let plan = Plan::new(&batch.key, batch.last_seq, retry, &selected);
+        return Ok(Decision {
+            events: Vec::new(),
+            accepted: Accepted {
+                retry: Some(retried),
+                plan: Some(plan),
+                ..batch.accepted()
+            },
+        });
+    }
+    Ok(carry_out(batch, retry, selected, retried, None))
+}
+
+/// Carries a plan out as it was made, or not at all.
+fn planned(batch: &BatchState, plan: &Plan, asked: &Retry) -> Result<Decision, Refusal> {
+    let alone = Retry {
+        plan: asked.plan.clone(),
+        ..Retry::default()
+    };
+    if *asked != alone {
+        let message = "says already what to retry: leave the other fields out";
+        return Err(Refusal::invalid("plan", message));
+    }
+    if !plan.is_of(&batch.key) {
+        let message = format!("is of another batch than {}", batch.key.batch);
+        return Err(Refusal::invalid("plan", message));
+    }
+    let retry = plan.retry();
+    retry.validate(batch.tiers.len())?;
+    refuse_if_cancelled(batch, "retried")?;
+    let (selected, retried) = select(batch, &retry);
+    if !plan.is_for(&selected) {
+        return Err(Refusal::Stale(Stale {
+            plan_seq: plan.seq,
+            seq: batch.last_seq,
+            ..Stale::default()
+        }));
+    }
+    Ok(carry_out(batch, &retry, selected, retried, Some(plan.seq)))
+}
+
+/// How a plan differs from what it would come to now; `then` is the batch as it was at the plan's sequence.
+#[must_use]
+pub fn difference(then: &BatchState, now: &BatchState, plan: &Plan) -> Stale {
+    let retry = plan.retry();
+    let (planned, _) = select(then, &retry);
+    let (selected, _) = select(now, &retry);
+    let without = |these: &[Selected], those: &[Selected]| {
+        let mut documents = UnitSet::new();
+        let mut count = 0;
+        for this in these {
+            let same = |that: &&Selected| that.tier == this.tier && that.job == this.job;
+            let rest = match those.iter().find(same) {
+                Some(that) => this.units.minus(&that.units),
+                None => this.units.clone(),
+            };
+            count += rest.len();
+            documents.add(&rest);
+        }
+        (count, documents.take(DIFFERENCE_SHOWN))
+    };
+    let (gone, gone_documents) = without(&planned, &selected);
+    let (added, added_documents) = without(&selected, &planned);
+    Stale {
+        plan_seq: plan.seq,
+        seq: now.last_seq,
+        gone,
+        added,
+        gone_documents,
+        added_documents,
+    }
+}
+
+fn carry_out(
+    batch: &BatchState,
+    retry: &Retry,
+    selected: Vec<Selected>,
+    retried: Retried,
+    plan_seq: Option<u64>,
+) -> Decision {
     let mut parts = in_parts(selected);
     let last = parts.pop().unwrap_or_default();
     let event = |selected, last| Event::RetryScheduled {
         mode: retry.retry_mode,
         tier_nums: retry.tier_nums.clone().unwrap_or_default(),
+        kinds: retry.kinds.clone().unwrap_or_default(),
         max_retry_count: retry.max_retry_count,
         max_retries: retry.max_retries,
         selected,
         excluded: retried.excluded.clone(),
         last,
+        plan_seq,
     };
     let mut events: Vec<Event> = parts.into_iter().map(|part| event(part, false)).collect();
     events.push(event(last, true));
-    Ok(Decision {
+    Decision {
         events,
         accepted: Accepted {
             retry: Some(retried),
             ..batch.accepted()
         },
-    })
+    }
 }
 
 /// The failed units that the command means, and why others are left out.
@@ -44,6 +131,10 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
         for (class, kind, failed) in job.failed_by_kind() {
             if !retry.wants_tier(tier) {
                 excluded.tier += failed.len();
+                continue;
+            }
+            if !retry.wants_kind(kind) {
+                excluded.kind += failed.len();
                 continue;
             }
             if !retry.retry_mode.takes(class) {

@@ -7,5 +7,7 @@ mod documents;
 mod driver;
 mod flow;
 mod outcomes;
+mod pause;
+mod plan;
 mod retry;
 pub(crate) mod story;

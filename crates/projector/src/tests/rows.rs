@@ -67,6 +67,8 @@ async fn failures_are_listed_each_once_with_their_reasons() {
             }],
             excluded: Excluded::default(),
             last: true,
+            kinds: Vec::new(),
+            plan_seq: None,
         },
         failed(
             0,

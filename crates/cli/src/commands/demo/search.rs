@@ -38,6 +38,7 @@ impl Index {
             limit: None,
             after: None,
             min_seq: None,
+            at: None,
         };
         let mut entries = Vec::new();
         let mut rows = std::pin::pin!(app.client.results(query));

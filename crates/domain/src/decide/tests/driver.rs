@@ -78,6 +78,7 @@ fn retries() -> impl Strategy<Value = Retry> {
             tier_nums,
             max_retry_count,
             max_retries,
+            ..retry()
         },
     )
 }

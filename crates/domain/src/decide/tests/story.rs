@@ -434,8 +434,13 @@ impl Story {
     }
 
     #[track_caller]
-    pub(crate) fn open(self, tier: TierNum, job: &str, range: Range<u32>) -> Self {
-        assert_eq!(self.job(tier, job).open, units(range));
+    pub(crate) fn open(
+        self,
+        tier: TierNum,
+        job: &str,
+        units: impl IntoIterator<Item = u32>,
+    ) -> Self {
+        assert_eq!(self.job(tier, job).open, units.into_iter().collect());
         self
     }
 

@@ -1,0 +1,88 @@
+//! Commands that change what becomes of a batch.
+
+use clap::{Args, ValueEnum};
+use redrive_domain::{failure::FailureKind, ids::JobName, pipeline::TierNum, plan::Plan};
+
+use super::{BatchArg, parse_tier};
+
+/// Which failures to retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// Only failures that pass by themselves
+    TransientOnly,
+    /// All failures
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArg,
+    /// Which failures [default: transient_only, or all of the kinds that --kind names]
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// Only failures of this tier; may be given several times
+    #[arg(long, value_name = "N", value_parser = parse_tier)]
+    pub(crate) tier: Vec<TierNum>,
+    /// Only failures of this kind, for instance timeout; may be given several times
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<FailureKind>,
+    /// Leave out documents that have been retried this often
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10), value_name = "1..10")]
+    pub(crate) max_retry_count: u8,
+    /// Attempts in this round [default: as the job says]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=3), value_name = "1..3")]
+    pub(crate) max_retries: Option<u8>,
+    /// Do nothing: say what would be retried, and print a plan of it
+    #[arg(long, conflicts_with_all = ["watch", "jobs"])]
+    pub(crate) dry_run: bool,
+    /// Do just what a dry run planned; refused (exit 5) where that has become something else
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "max_retry_count", "max_retries", "dry_run"])]
+    pub(crate) plan: Option<Plan>,
+    /// Follow the batch until it is over
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Where the batch runs in this terminal: documents to work on at once [default: the number of CPUs]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArg,
+    /// Why, for the history
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArg,
+    /// Only jobs of this tier
+    #[arg(long, value_name = "N", value_parser = parse_tier)]
+    pub(crate) tier: Option<TierNum>,
+    /// Only jobs of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<JobName>,
+    /// Why, for the history
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArg,
+    /// Of what is paused, only jobs of this tier
+    #[arg(long, value_name = "N", value_parser = parse_tier)]
+    pub(crate) tier: Option<TierNum>,
+    /// Of what is paused, only jobs of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<JobName>,
+    /// Where the batch runs in this terminal: documents to work on at once [default: the number of CPUs]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroU32>,
+}

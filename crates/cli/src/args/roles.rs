@@ -1,0 +1,62 @@
+//! The roles, and the demo.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use redrive_domain::{
+    ids::{HandlerName, ResourceClass},
+    time::Millis,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The folder whose texts are indexed [default: Redrive's own texts]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// What to ask the index in the end
+    #[arg(long, default_value = "retry failed documents")]
+    pub(crate) ask: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// The broker's port on 127.0.0.1; 0 for any that is free
+    #[arg(long, default_value_t = 4222)]
+    pub(crate) port: u16,
+    /// Documents to work on at once [default: the number of CPUs]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorArgs {
+    /// A name that no other coordinator has [default: host and process]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// A name that no other worker has [default: host and process]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Handlers to serve. exec runs whatever command a pipeline names: serve it only where all who may submit are trusted
+    #[arg(long = "handler", value_name = "NAME", default_values = ["exec", "fetch"], value_delimiter = ',')]
+    pub(crate) handlers: Vec<HandlerName>,
+    /// Resource classes to serve
+    #[arg(long = "class", value_name = "NAME", default_values = ["cpu"], value_delimiter = ',')]
+    pub(crate) classes: Vec<ResourceClass>,
+    /// Documents to work on at once [default: the number of CPUs]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroU32>,
+    /// How long what runs may go on after SIGTERM
+    #[arg(long, default_value = "30s", value_name = "SPAN")]
+    pub(crate) drain: Millis,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProjectorArgs {
+    /// Where to keep the read model; a cache that may be deleted at any time [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+}

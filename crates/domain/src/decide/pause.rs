@@ -1,0 +1,112 @@
+use super::{Decision, refuse_if_cancelled};
+use crate::{
+    command::{Accepted, Pause, Refusal, Resume},
+    event::Event,
+    failure::Failure,
+    ids::JobName,
+    pause::{JobRef, PauseReason},
+    pipeline::TierNum,
+    state::{BatchState, TierState},
+};
+
+pub(super) fn pause(batch: &BatchState, pause: &Pause) -> Result<Decision, Refusal> {
+    refuse_if_cancelled(batch, "paused")?;
+    if batch.status.is_over() {
+        return Err(Refusal::conflict(format!(
+            "batch {} is over ({}): there is nothing to pause",
+            batch.key.batch, batch.status
+        )));
+    }
+    let jobs = jobs_of(batch, pause.tier, pause.job.as_ref())?;
+    let reason = pause.reason.as_deref();
+    let reason = reason.map(|text| text.chars().take(1_000).collect());
+    Ok(decision(batch, wanted(batch, jobs, false), |jobs| {
+        Event::DispatchPaused {
+            jobs,
+            reason: PauseReason::Asked(reason),
+        }
+    }))
+}
+
+pub(super) fn resume(batch: &BatchState, resume: &Resume) -> Result<Decision, Refusal> {
+    let jobs = jobs_of(batch, resume.tier, resume.job.as_ref())?;
+    Ok(decision(batch, wanted(batch, jobs, true), |jobs| {
+        Event::DispatchResumed { jobs }
+    }))
+}
+
+fn decision(
+    batch: &BatchState,
+    jobs: Vec<JobRef>,
+    event: impl FnOnce(Vec<JobRef>) -> Event,
+) -> Decision {
+    if jobs.is_empty() {
+        return batch.repeated(batch.last_seq);
+    }
+    Decision {
+        accepted: Accepted {
+            jobs: jobs.clone(),
+            ..batch.accepted()
+        },
+        events: vec![event(jobs)],
+    }
+}
+
+/// The jobs that a command means; it has to mean some.
+fn jobs_of(
+    batch: &BatchState,
+    tier: Option<TierNum>,
+    job: Option<&JobName>,
+) -> Result<Vec<JobRef>, Refusal> {
+    if let Some(tier) = tier.filter(|tier| usize::from(*tier) >= batch.tiers.len()) {
+        let last = batch.tiers.len().saturating_sub(1);
+        let message = format!("is {tier}: the batch has tiers 0 to {last}");
+        return Err(Refusal::invalid("tier", message));
+    }
+    let found: Vec<JobRef> = batch
+        .jobs()
+        .filter(|(num, spec, _)| {
+            tier.is_none_or(|tier| tier == *num) && job.is_none_or(|job| *job == spec.name)
+        })
+        .map(|(tier, spec, _)| JobRef {
+            tier,
+            job: spec.name.clone(),
+        })
+        .collect();
+    match (found.is_empty(), job) {
+        (true, Some(job)) => {
+            let place = tier.map_or_else(|| "the batch".to_owned(), |tier| format!("tier {tier}"));
+            let message = format!("is {job}: {place} has no such job");
+            Err(Refusal::invalid("job", message))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Of these, the ones that are paused, or the ones that are not.
+fn wanted(batch: &BatchState, jobs: Vec<JobRef>, paused: bool) -> Vec<JobRef> {
+    let is_paused = |at: &JobRef| {
+        batch
+            .job(at.tier, &at.job)
+            .is_some_and(|(_, job)| job.paused.is_some())
+    };
+    jobs.into_iter()
+        .filter(|job| is_paused(job) == paused)
+        .collect()
+}
+
+/// What a misconfigured handler leads to: where more would come to it, that is held up, as it would fail alike.
+pub(super) fn misconfigured(
+    batch: &BatchState,
+    at: JobRef,
+    failure: Failure,
+    ended: u64,
+) -> Option<Event> {
+    let (_, job) = batch.job(at.tier, &at.job)?;
+    let before = batch.tiers.get(..usize::from(at.tier))?;
+    let more = job.open.len() > ended || !batch.submitted || before.iter().any(TierState::is_open);
+    (more && job.paused.is_none()).then(|| Event::DispatchPaused {
+        jobs: vec![at],
+        reason: PauseReason::Misconfigured(failure),
+    })
+}
