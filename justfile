@@ -39,14 +39,6 @@ bless:
 deny:
     cargo deny check
 
-# Units a second through the domain alone
-bench-domain *args:
-    cargo run --release --locked -p redrive-domain --example fold -- {{ args }}
-
-# Units a second through a worker whose handler does nothing, on a broker in memory
-bench-worker *args:
-    cargo run --release --locked -p redrive-worker --example noop -- {{ args }}
-
-# What the broker does on a running server: url, messages
-bench-broker *args:
-    cargo run --release --locked -p redrive-broker --example raw -- {{ args }}
+# How fast it is on this machine; see docs/performance.md
+bench *args:
+    cargo run --release --locked -- bench {{ args }}

@@ -8,6 +8,7 @@ mod inspect;
 mod lease;
 mod publish;
 mod pull;
+mod raw;
 mod read;
 mod rpc;
 mod setup;
@@ -27,6 +28,7 @@ use serde_json::json;
 use tokio::time::{self, Instant};
 
 pub use connect::{ConnectOptions, masked};
+pub use raw::{LogUsage, RawRates};
 
 use crate::{
     Broker, BrokerError, BrokerInfo, Deliveries, Entry, Inspection, Lease, Message, Range, Request,

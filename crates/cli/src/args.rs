@@ -111,6 +111,8 @@ pub(crate) enum Command {
     Batches(BatchesArgs),
     /// Show what Redrive does, on real files and a small web server, in under a minute
     Demo(DemoArgs),
+    /// Measure the whole system on this machine, beside what its broker does by itself
+    Bench(crate::commands::bench::BenchArgs),
     /// Run everything in one process: broker, coordinator, projector and a worker
     Dev(DevArgs),
     /// Run a coordinator

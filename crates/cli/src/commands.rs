@@ -1,5 +1,6 @@
 //! The commands.
 
+pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod demo;

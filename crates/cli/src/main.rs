@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app::App,
     args::{Cli, Command},
-    commands::{config, control, demo, generate, history, look, roles, run},
+    commands::{bench, config, control, demo, generate, history, look, roles, run},
     exit::Exit,
     settings::Settings,
     system::Folder,
@@ -97,6 +97,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
         Command::Worker(args) => roles::worker(&settings, args).await,
         Command::Projector(args) => roles::projector(&settings, args).await,
+        Command::Bench(args) => bench::bench(&settings, &cli.global, args).await,
         Command::Embedded => {
             embedded::serve(Folder::new(&settings.data)?).await?;
             Ok(Exit::Done)
@@ -130,6 +131,7 @@ async fn use_system(
         Command::Replay(args) => history::replay(&app, args).await,
         // These have been dealt with.
         Command::Demo(_)
+        | Command::Bench(_)
         | Command::Dev(_)
         | Command::Coordinator(_)
         | Command::Worker(_)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, stream};
 use redrive_broker::{Broker, BrokerError, Message};
 use redrive_domain::{
-    command::{Accepted, Answer, Command, CommandBody, Refusal},
+    command::{Accepted, Answer, Command, Refusal, Written},
     ids::{BatchId, Bucket, CommandId, Namespace},
     query::{
         BatchSummary, BatchView, DocumentRow, FailureRow, ListBatches, ListDocuments, ListFailures,
@@ -80,10 +80,10 @@ impl<B: Broker> Client<B> {
         id: CommandId,
         command: &Command,
     ) -> Result<Accepted, ClientError> {
-        let body = CommandBody {
+        let body = Written {
             id: Some(id),
-            actor: self.actor.clone(),
-            fields: command.fields(),
+            actor: self.actor.as_deref(),
+            command,
         };
         let subject = subject::request(&self.namespace, bucket, batch, command.verb());
         self.ask(subject, &body, "coordinator").await

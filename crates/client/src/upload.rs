@@ -1,11 +1,13 @@
 //! Handing documents over in pages, with bounded memory, so that a break at any point can be taken up again.
 
-use redrive_broker::Broker;
+use redrive_broker::{Broker, BrokerError};
 use redrive_domain::{
     command::{Accepted, AddDocuments, Command, Submit},
     document::{Document, InvalidDocument},
     ids::{BatchId, Bucket, CommandId},
 };
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Client, ClientError};
 
@@ -39,6 +41,8 @@ pub struct Upload<'a, B, I> {
     page: Vec<Document>,
     bytes: usize,
     first: u32,
+    /// The page before, on its way while this one is filled.
+    sending: Option<AbortOnDropHandle<Result<Accepted, ClientError>>>,
 }
 
 impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
@@ -52,6 +56,7 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
             page: Vec::new(),
             bytes: 0,
             first: 0,
+            sending: None,
         }
     }
 
@@ -65,10 +70,10 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
         !self.page.is_empty()
     }
 
-    /// Adds a document. It is handed over with its page.
+    /// Adds a document. It is handed over with its page, while the next page is filled.
     ///
     /// # Errors
-    /// Where it is out of bounds, or its page was not taken.
+    /// Where it is out of bounds, or a page before was not taken.
     pub async fn add(&mut self, document: Document) -> Result<(), UploadError> {
         let number = u64::from(self.documents()) + 1;
         document
@@ -83,7 +88,7 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
                 .as_ref()
                 .map_or(0, |data| data.to_string().len());
         if self.page.len() >= DOCUMENTS || (self.bytes + size > BYTES && !self.page.is_empty()) {
-            self.flush().await?;
+            self.send().await?;
         }
         self.bytes += size;
         self.page.push(document);
@@ -95,6 +100,13 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
     /// # Errors
     /// Where it was not taken.
     pub async fn flush(&mut self) -> Result<(), UploadError> {
+        self.send().await?;
+        self.sent().await
+    }
+
+    /// Sends the page once the one before has been taken: pages are taken in order only.
+    async fn send(&mut self) -> Result<(), UploadError> {
+        self.sent().await?;
         if self.page.is_empty() {
             return Ok(());
         }
@@ -104,12 +116,26 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
             first: Some(self.first),
             documents,
         });
-        let id = (self.new_id)();
-        self.client
-            .command(&self.bucket, self.batch, id, &add)
-            .await?;
-        self.first += count;
+        self.first = self.first.saturating_add(count);
         self.bytes = 0;
+        let (client, bucket) = (self.client.clone(), self.bucket.clone());
+        let (batch, id) = (self.batch, (self.new_id)());
+        let sending = async move { client.command(&bucket, batch, id, &add).await };
+        self.sending = Some(AbortOnDropHandle::new(tokio::spawn(sending)));
+        Ok(())
+    }
+
+    /// Waits until the page that is on its way has been taken.
+    async fn sent(&mut self) -> Result<(), UploadError> {
+        let Some(sending) = &mut self.sending else {
+            return Ok(());
+        };
+        let taken = sending.await;
+        self.sending = None;
+        taken.map_err(|error| {
+            let lost = BrokerError::Other(format!("the sending of a page ended: {error}"));
+            ClientError::Broker(lost)
+        })??;
         Ok(())
     }
 

@@ -107,8 +107,35 @@ pub struct CommandBody {
     pub fields: serde_json::Map<String, Value>,
 }
 
-/// What is asked.
+/// A command with its circumstances, written as [`CommandBody`] is, without the detour over JSON values: a page of
+/// documents is large.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Written<'a> {
+    /// See [`CommandBody::id`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<CommandId>,
+    /// See [`CommandBody::actor`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<&'a str>,
+    /// What is asked.
+    #[serde(flatten)]
+    pub command: &'a Command,
+}
+
+/// A command with its circumstances, as it was read from a message.
 #[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// See [`CommandBody::id`].
+    pub id: Option<CommandId>,
+    /// See [`CommandBody::actor`].
+    pub actor: Option<String>,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Command {
     /// Make a batch.
     Create(Create),
@@ -141,6 +168,33 @@ impl Command {
         }
     }
 
+    /// Reads the body of a message; none at all is an object without fields.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], naming the field.
+    pub fn read_body(verb: Verb, body: &[u8]) -> Result<Read, Refusal> {
+        if let (Verb::AddDocuments, Ok(page)) = (verb, serde_json::from_slice::<PageBody>(body)) {
+            let add = AddDocuments {
+                first: page.first,
+                documents: page.documents,
+            };
+            return Ok(Read {
+                id: page.id,
+                actor: page.actor,
+                command: Self::AddDocuments(add),
+            });
+        }
+        // What is wrong with a page is told in the same words as what is wrong with anything else.
+        let body = if body.is_empty() { b"{}" } else { body };
+        let body: CommandBody =
+            serde_json::from_slice(body).map_err(|e| Refusal::invalid("body", e.to_string()))?;
+        Ok(Read {
+            id: body.id,
+            actor: body.actor,
+            command: Self::read(verb, body.fields)?,
+        })
+    }
+
     /// Reads the fields of a verb.
     ///
     /// # Errors
@@ -157,24 +211,6 @@ impl Command {
             Verb::Resume => serde_json::from_value(fields).map(Self::Resume),
         };
         read.map_err(|e| Refusal::invalid("", e.to_string()))
-    }
-
-    /// The fields, as they stand in a message.
-    #[must_use]
-    pub fn fields(&self) -> serde_json::Map<String, Value> {
-        let value = match self {
-            Self::Create(c) => serde_json::to_value(c),
-            Self::AddDocuments(c) => serde_json::to_value(c),
-            Self::Submit(c) => serde_json::to_value(c),
-            Self::Retry(c) => serde_json::to_value(c),
-            Self::Cancel(c) => serde_json::to_value(c),
-            Self::Pause(c) => serde_json::to_value(c),
-            Self::Resume(c) => serde_json::to_value(c),
-        };
-        match value {
-            Ok(Value::Object(fields)) => fields,
-            _ => serde_json::Map::new(),
-        }
     }
 }
 
@@ -210,6 +246,19 @@ pub struct AddDocuments {
     pub first: Option<u32>,
     /// 1 to 10,000 of them, at most 768 KiB together.
     pub documents: Vec<Document>,
+}
+
+/// A body of `add_documents`. Nearly all that comes in by size is this, so it is read straight into what it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageBody {
+    #[serde(default)]
+    id: Option<CommandId>,
+    #[serde(default)]
+    actor: Option<String>,
+    #[serde(default)]
+    first: Option<u32>,
+    documents: Vec<Document>,
 }
 
 /// The batch has all its documents.

@@ -39,6 +39,12 @@ pub fn events_of_namespace(shard: Shard, namespace: &Namespace) -> String {
     format!("rd.evt.{shard}.{namespace}.>")
 }
 
+/// All events of one type in a namespace, such as `batch.completed`.
+#[must_use]
+pub fn events_of_type(shard: Shard, namespace: &Namespace, kind: &str) -> String {
+    format!("rd.evt.{shard}.{namespace}.*.{kind}")
+}
+
 /// All events of a batch.
 #[must_use]
 pub fn events_of_batch(shard: Shard, key: &BatchKey) -> String {

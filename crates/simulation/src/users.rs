@@ -6,8 +6,7 @@ use redrive_broker::{Broker, Message};
 use redrive_client::{Client, ClientError};
 use redrive_domain::{
     command::{
-        Accepted, AddDocuments, Cancel, Command, CommandBody, Create, Refusal, Retry, RetryMode,
-        Submit,
+        Accepted, AddDocuments, Cancel, Command, Create, Refusal, Retry, RetryMode, Submit, Written,
     },
     document::Document,
     ids::CommandId,
@@ -172,10 +171,10 @@ impl User {
         }
         let (namespace, batch) = (&self.plan.key.namespace, self.plan.key.batch);
         let named = self.dice.happens(0.7);
-        let body = CommandBody {
+        let body = Written {
             id: named.then_some(wish.id),
             actor: None,
-            fields: wish.command.fields(),
+            command: &wish.command,
         };
         let message = Message {
             subject: subject::command(namespace, &self.plan.bucket, batch, verb),

@@ -2,7 +2,7 @@
 
 use redrive_broker::{Broker, BrokerError, Delivery, Request, Until, fold};
 use redrive_domain::{
-    command::{Accepted, Command, CommandBody, Refusal, Retry, Stale, Verb},
+    command::{Accepted, Command, Refusal, Retry, Stale},
     decide::{self, Now},
     event::{Cause, Event},
     ids::{BatchId, BatchKey, CommandId, Namespace},
@@ -118,17 +118,16 @@ impl<B: Broker> Leader<'_, B> {
             namespace: address.namespace.clone(),
             batch: address.batch,
         };
-        let read = read_body(address.verb, payload);
-        let decided = match read {
-            Ok((body, command)) => {
-                let id = body.id.unwrap_or(id);
+        let decided = match Command::read_body(address.verb, payload) {
+            Ok(read) => {
+                let id = read.id.unwrap_or(id);
                 origin.cause = Cause::Command(id);
-                origin.actor = body.actor.map(|actor| printable(&actor));
+                origin.actor = read.actor.map(|actor| printable(&actor));
                 self.recall(&key).await?;
                 let batch = self.batches.get(&key);
-                match decide::command(batch, &key, &address.bucket, id, &command) {
+                match decide::command(batch, &key, &address.bucket, id, &read.command) {
                     Err(Refusal::Stale(stale)) => Err(Refusal::Stale(
-                        self.difference(&key, stale, &command).await?,
+                        self.difference(&key, stale, &read.command).await?,
                     )),
                     decided => decided,
                 }
@@ -251,14 +250,6 @@ impl<B: Broker> Leader<'_, B> {
             self.signal(&Signal::StopChunk(chunk)).await;
         }
     }
-}
-
-fn read_body(verb: Verb, payload: &[u8]) -> Result<(CommandBody, Command), Refusal> {
-    let payload = if payload.is_empty() { b"{}" } else { payload };
-    let mut body: CommandBody =
-        serde_json::from_slice(payload).map_err(|e| Refusal::invalid("body", e.to_string()))?;
-    let fields = std::mem::take(&mut body.fields);
-    Ok((body, Command::read(verb, fields)?))
 }
 
 /// Where the refusal of a command without a readable address is noted: under the nil batch of its namespace, or of the
