@@ -205,6 +205,11 @@ impl Home {
         )
     }
 
+    /// Starts any program that has been settled here, and lets it run.
+    pub fn begin(&self, name: &str, command: &mut Command) -> Running {
+        Running::start(command, &self.root().join(format!("{name}.log")))
+    }
+
     /// Keeps the embedded system up from one command to the next, as a second terminal would.
     pub fn keep(&self) -> Running {
         let keeper = self.start("keep", ["events", "--follow"]);

@@ -89,7 +89,8 @@ struct State {
     inbox: Option<Queue>,
     work: Option<Queue>,
     leases: Option<BTreeMap<String, Held>>,
-    snapshot: Option<Bytes>,
+    /// The last one alone.
+    snapshots: Option<Vec<Bytes>>,
     /// Counts the queues made, so that a taker knows its own.
     queues: u64,
     rpc: rpc::Rpc,
@@ -180,7 +181,7 @@ impl MemoryBroker {
             }
             Part::Work => state.work = None,
             Part::Leases => state.leases = None,
-            Part::Snapshot => state.snapshot = None,
+            Part::Snapshot => state.snapshots = None,
         });
     }
 
@@ -209,6 +210,7 @@ impl Broker for MemoryBroker {
         self.store.change(|state| {
             state.events.get_or_insert_default();
             state.leases.get_or_insert_default();
+            state.snapshots.get_or_insert_default();
             if state.inbox.is_none() {
                 state.inbox = Some(state.new_queue());
             }
@@ -435,12 +437,14 @@ impl Broker for MemoryBroker {
     }
 
     async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
-        self.store.change(|state| state.snapshot = Some(snapshot));
+        self.store
+            .change(|state| state.snapshots = Some(vec![snapshot]));
         Ok(())
     }
 
     async fn snapshot(&self) -> Result<Option<Bytes>> {
-        Ok(self.store.lock().snapshot.clone())
+        let snapshots = &self.store.lock().snapshots;
+        Ok(snapshots.iter().flatten().last().cloned())
     }
 
     async fn request(&self, message: Message, wait: Duration) -> Result<Bytes> {

@@ -2,13 +2,14 @@
 //! leader learns it from the heartbeats.
 
 mod doubt;
+mod rate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use redrive_domain::{
     decide::Lost,
     ids::{BatchKey, ChunkId, HandlerName, JobName, ResourceClass, WorkerId},
-    pipeline::{JobSpec, RateLimit, TierNum},
+    pipeline::{JobSpec, TierNum},
     state::BatchState,
     time::{Millis, Timestamp},
     units::UnitSet,
@@ -459,26 +460,6 @@ fn queue_of(
         unit_ms: run.unit_ms,
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
     })
-}
-
-impl JobRun {
-    /// The units that a rate limit lets start now.
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss
-    )]
-    fn refill(&mut self, limit: RateLimit, now: Timestamp) -> u64 {
-        let burst = f64::from(limit.burst);
-        if self.refilled_at == Timestamp::default() {
-            self.tokens = burst;
-        } else {
-            let passed = now.since(self.refilled_at).0 as f64 / 1_000.0;
-            self.tokens = (self.tokens + passed * limit.per_second).min(burst);
-        }
-        self.refilled_at = now;
-        self.tokens.max(0.0) as u64
-    }
 }
 
 /// Where the documents and inputs of units stand in the log.

@@ -3,10 +3,11 @@
 use super::*;
 use crate::{Inspection, StreamRole, Taker};
 
-const ROLES: [StreamRole; 4] = [
+const ROLES: [StreamRole; 5] = [
     StreamRole::Log,
     StreamRole::Inbox,
     StreamRole::Work,
+    StreamRole::Snapshots,
     StreamRole::Leases,
 ];
 
@@ -31,7 +32,7 @@ pub async fn what_is_not_ensured_is_missing<P: Provider>(provider: &P) {
         assert_eq!(found.differences, [], "{}", stream.name);
         assert_eq!((found.replicas, found.poor_replicas.len()), (1, 0));
     }
-    assert_eq!(seen.usage.streams.used, 4);
+    assert_eq!(seen.usage.streams.used, 5);
     assert_eq!(seen.usage.streams.limit, None);
     assert_eq!(seen.consumers, []);
 }

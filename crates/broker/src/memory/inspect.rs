@@ -30,10 +30,16 @@ pub(super) fn inspect(store: &Store) -> Inspection {
         replicas: 1,
         ..StreamState::default()
     });
+    let snapshots = state.snapshots.as_ref().map(|snapshots| StreamState {
+        messages: snapshots.len() as u64,
+        replicas: 1,
+        ..StreamState::default()
+    });
     let streams: Vec<StreamReport> = [
         (StreamRole::Log, "RD_EVENTS", log),
         (StreamRole::Inbox, "RD_INBOX", queue(&state.inbox)),
         (StreamRole::Work, "RD_WORK", queue(&state.work)),
+        (StreamRole::Snapshots, "RD_SNAPSHOTS", snapshots),
         (StreamRole::Leases, "RD_LEASES", leases),
     ]
     .into_iter()
