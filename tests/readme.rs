@@ -81,13 +81,9 @@ fn samples() -> Home {
         "bin/pdftotext",
         "#!/bin/sh\ncase $1 in *broken*) exit 1 ;; esac\ncat \"$1\"\n",
     );
-    for (folder, extension) in [
-        ("config", "toml"),
-        ("config/pipelines", "toml"),
-        ("examples", "toml"),
-        ("examples", "py"),
-    ] {
-        for file in files_in(&repository().join(folder), extension) {
+    home.examples();
+    for folder in ["config", "config/pipelines"] {
+        for file in files_in(&repository().join(folder), "toml") {
             let name = file.file_name().unwrap().to_string_lossy();
             home.file(
                 &format!("{folder}/{name}"),
