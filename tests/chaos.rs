@@ -138,7 +138,7 @@ impl Chaos {
             .env(URL, self.server.client_url())
             .env(NAME, name)
             .env(FOLDER, self.home.root().join("side"));
-        self.home.begin(log, &mut command)
+        self.home.launch(log, &mut command)
     }
 
     fn store(&self) -> PathBuf {

@@ -93,6 +93,7 @@ impl<'a, B: Broker> Execution<'a, B> {
             max_output_bytes: chunk.max_output_bytes,
             cancelled: CancellationToken::new(),
             alive: flight.alive().clone(),
+            trace: trace.clone(),
         };
         Self {
             source: Some(plan.ready(&shared.reader)),

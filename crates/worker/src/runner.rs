@@ -10,7 +10,7 @@ use redrive_domain::{
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
@@ -32,6 +32,9 @@ const WAIT_ALONE: Duration = Duration::from_secs(1);
 const WAIT_SHARED: Duration = Duration::from_millis(50);
 /// Where others want the slot now and there is no chunk, how long to leave it to them.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long what handlers keep running may take to end.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -197,6 +200,10 @@ pub async fn run<B: Broker>(
     }
     while let Some(ended) = pullers.join_next().await {
         ended.map_err(|error| WorkerError::Crashed(error.to_string()))?;
+    }
+    let closing = futures::future::join_all(handlers.iter().map(|handler| handler.close()));
+    if timeout(CLOSING, closing).await.is_err() {
+        tracing::warn!(after = ?CLOSING, "what handlers keep running has not ended; it is killed");
     }
     gone.cancel();
     if let Err(error) = beating.await {

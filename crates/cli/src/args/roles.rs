@@ -52,8 +52,8 @@ pub(crate) struct WorkerArgs {
     /// A name that no other worker has [default: host and process]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Handlers to serve. exec runs whatever command a pipeline names: serve it only where all who may submit are trusted
-    #[arg(long = "handler", value_name = "NAME", default_values = ["exec", "fetch"], value_delimiter = ',')]
+    /// Handlers to serve. exec and stdio run whatever command a pipeline names: serve them only where all who may submit are trusted
+    #[arg(long = "handler", value_name = "NAME", default_values = ["exec", "fetch", "http", "stdio"], value_delimiter = ',')]
     pub(crate) handlers: Vec<HandlerName>,
     /// Resource classes to serve
     #[arg(long = "class", value_name = "NAME", default_values = ["cpu"], value_delimiter = ',')]

@@ -99,7 +99,7 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
                 .collect();
             usage(format!(
                 "--handler {wanted}: there is no such handler here; there are {}",
-                known.join(" and ")
+                known.join(", ")
             ))
         })?));
     }
