@@ -296,7 +296,8 @@ fn done(state: &BatchState) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_killed_or_deleted_every_document_is_accounted_for_once() {
+async fn events_is_the_only_truth_and_each_document_is_accounted_for_once_whatever_is_killed_or_deleted()
+ {
     const DOCUMENTS: u32 = 20_000;
     let mut chaos = Chaos::start().await;
     for role in [
@@ -448,7 +449,8 @@ fn delete(folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_coordinator_that_was_stopped_and_goes_on_cannot_write_and_stands_by() {
+async fn one_writer_a_shard_a_coordinator_that_was_stopped_and_goes_on_cannot_write_and_stands_by()
+{
     let mut chaos = Chaos::start().await;
     for role in ["coordinator-1", "coordinator-2", "projector", "worker-1"] {
         chaos.up(role);
@@ -491,4 +493,55 @@ async fn a_coordinator_that_was_stopped_and_goes_on_cannot_write_and_stands_by()
         .collect();
     assert!(twice.is_empty(), "{twice:?}");
     assert_eq!(state.jobs().map(|(_, _, job)| job.lost).sum::<u64>(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_survives_kill_9_of_anything() {
+    let mut chaos = Chaos::start().await;
+    for role in ["coordinator-1", "projector", "worker-1"] {
+        chaos.up(role);
+    }
+    let pipeline =
+        json!({ "tiers": [{ "jobs": [{ "handler": "a" }] }, { "jobs": [{ "handler": "slow" }] }] });
+    let key = chaos.submit(&pipeline, 8);
+    chaos
+        .until(&key, "all are in the slow tier", |state| done(state) == 8)
+        .await;
+    // A cancellation that was acknowledged, of another batch.
+    let other = chaos.submit(&pipeline, 50);
+    let id = other.batch.to_string();
+    chaos.home.run(["cancel", &id]).exits(0);
+    // Nobody decides while the worker reports; then nobody is left at all.
+    chaos.kill("coordinator-1");
+    let end = Instant::now() + BOUND;
+    while chaos.side().keys().filter(|(tier, _)| *tier == 1).count() < 8 {
+        assert!(Instant::now() < end, "{}", chaos.logs());
+        sleep(Duration::from_millis(50)).await;
+    }
+    // All that it did is with the broker as soon as no chunk of it is left.
+    while !chaos.broker.offered().await.unwrap().is_empty() {
+        assert!(Instant::now() < end, "{}", chaos.logs());
+        sleep(Duration::from_millis(50)).await;
+    }
+    for role in ["worker-1", "projector"] {
+        chaos.kill(role);
+    }
+    chaos.server.kill().unwrap();
+    chaos.server.restart().unwrap();
+    chaos.up("coordinator-1");
+    let state = chaos
+        .until(&key, "what was reported is taken", |state| {
+            state.status.is_over()
+        })
+        .await;
+    assert_eq!(state.status, BatchStatus::Completed);
+    assert_eq!(state.counts().completed, 8);
+    let twice = chaos
+        .side()
+        .values()
+        .filter(|attempts| attempts.len() > 1)
+        .count();
+    assert_eq!(twice, 0);
+    let (state, _) = chaos.look(&other).await.unwrap();
+    assert_eq!(state.status, BatchStatus::Cancelled);
 }
