@@ -10,6 +10,7 @@ mod identity;
 mod inputs;
 mod output;
 mod progress;
+mod roll;
 mod settings;
 mod signals;
 mod system;
@@ -23,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app::App,
     args::{Cli, Command},
-    commands::{config, control, demo, generate, history, look, roles, run},
+    commands::{config, control, demo, doctor, generate, history, look, roles, run, workers},
     exit::Exit,
     settings::Settings,
     system::Folder,
@@ -93,6 +94,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(action) => config::config(&cli.global, settings.output, &action),
         Command::Demo(args) => demo::demo(&settings, args, cli.global.data.is_some()).await,
+        Command::Doctor(args) => doctor::doctor(&settings, &cli.global, args).await,
         Command::Dev(args) => roles::dev(&settings, args).await,
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
         Command::Worker(args) => roles::worker(&settings, args).await,
@@ -125,6 +127,7 @@ async fn use_system(
         Command::Batches(args) => look::batches(&app, args).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => control::cancel(&app, args).await,
+        Command::Workers(args) => workers::workers(&app, args).await,
         Command::Events(args) => history::events(&app, args).await,
         Command::Replay(args) => history::replay(&app, args).await,
         // These have been dealt with.
@@ -133,6 +136,7 @@ async fn use_system(
         | Command::Coordinator(_)
         | Command::Worker(_)
         | Command::Projector(_)
+        | Command::Doctor(_)
         | Command::Config(_)
         | Command::Completions(_)
         | Command::Man(_)
