@@ -121,6 +121,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// List the workers that are live
     Workers(WorkersArgs),
+    /// Show live what is under way: batches, failures, workers
+    Top,
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigAction),

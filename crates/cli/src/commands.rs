@@ -9,4 +9,5 @@ pub(crate) mod history;
 pub(crate) mod look;
 pub(crate) mod roles;
 pub(crate) mod run;
+pub(crate) mod top;
 pub(crate) mod workers;

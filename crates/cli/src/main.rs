@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app::App,
     args::{Cli, Command},
-    commands::{config, control, demo, doctor, generate, history, look, roles, run, workers},
+    commands::{config, control, demo, doctor, generate, history, look, roles, run, top, workers},
     exit::Exit,
     settings::Settings,
     system::Folder,
@@ -127,6 +127,7 @@ async fn use_system(
         Command::Batches(args) => look::batches(&app, args).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => control::cancel(&app, args).await,
+        Command::Top => top::top(&app).await,
         Command::Workers(args) => workers::workers(&app, args).await,
         Command::Events(args) => history::events(&app, args).await,
         Command::Replay(args) => history::replay(&app, args).await,
