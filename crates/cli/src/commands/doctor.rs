@@ -124,7 +124,11 @@ async fn examine(app: &App, args: DoctorArgs, findings: &mut Vec<Finding>) {
             match listener {
                 Ok(listener) => {
                     let roll = hear(listener, kind).await;
-                    roles::heard(&roll, &seen, kind, app, findings);
+                    let under_way = match roll.projectors().is_empty() {
+                        true => Vec::new(),
+                        false => roles::under_way(app).await,
+                    };
+                    roles::heard(&roll, &under_way, kind, app, findings);
                 }
                 Err(error) => findings.push(roles::deaf(&error)),
             }

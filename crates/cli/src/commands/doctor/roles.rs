@@ -1,12 +1,19 @@
 //! Who is there, and what waits for somebody.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use futures::StreamExt;
 use redrive_broker::{BrokerError, Inspection, Taker};
 use redrive_domain::{
-    ids::{HandlerName, ResourceClass},
+    ids::{BatchId, HandlerName, ResourceClass},
     presence::{CoordinatorStanding, Presence},
+    query::{BatchRef, BatchView, ListBatches, OfBatch},
+    status::BatchStatus,
 };
+use tokio::time::timeout;
 
 use super::{
     Finding, Kind,
@@ -16,6 +23,10 @@ use crate::{app::App, commands::run::HERE, output::counted, roll::Roll};
 
 /// Messages that may wait before it is worth knowing.
 const BACKLOG: u64 = 10_000;
+/// Batches under way that are looked at.
+const BATCHES: usize = 50;
+/// How long to wait for the projector's answers about them.
+const ANSWERS: Duration = Duration::from_secs(3);
 
 /// The messages that say who is there cannot be heard.
 pub(super) fn deaf(error: &BrokerError) -> Finding {
@@ -43,7 +54,7 @@ pub(super) fn queues(seen: &Inspection, findings: &mut Vec<Finding>) {
 
 pub(super) fn heard(
     roll: &Roll,
-    seen: &Inspection,
+    under_way: &[BatchView],
     kind: Kind,
     app: &App,
     findings: &mut Vec<Finding>,
@@ -51,7 +62,7 @@ pub(super) fn heard(
     findings.push(coordinators(roll, kind, app));
     findings.push(projectors(roll, app));
     findings.push(workers(roll, kind, app));
-    findings.extend(pools(roll, seen, app));
+    findings.extend(pools(roll, under_way, app));
     findings.extend(versions(roll));
     findings.extend(clocks(roll));
 }
@@ -176,8 +187,30 @@ fn workers(roll: &Roll, kind: Kind, app: &App) -> Finding {
     )
 }
 
-/// Chunks that wait for a worker which is not there.
-fn pools(roll: &Roll, seen: &Inspection, app: &App) -> Vec<Finding> {
+/// Batches under way, as the projector has them; none where it does not answer, which is a finding of its own.
+pub(super) async fn under_way(app: &App) -> Vec<BatchView> {
+    let ask = async {
+        let query = ListBatches {
+            status: Some(BatchStatus::Running),
+            min_seq: Some(0),
+            ..ListBatches::default()
+        };
+        let running: Vec<_> = app.client.batches(query).take(BATCHES).collect().await;
+        let mut views = Vec::new();
+        for batch in running.into_iter().flatten() {
+            let ask = OfBatch {
+                batch: BatchRef::Id(batch.batch),
+                min_seq: Some(0),
+            };
+            views.extend(app.client.status(&ask).await);
+        }
+        views
+    };
+    timeout(ANSWERS, ask).await.unwrap_or_default()
+}
+
+/// Units that wait for a worker which is not there.
+fn pools(roll: &Roll, under_way: &[BatchView], app: &App) -> Vec<Finding> {
     let served: BTreeSet<(&HandlerName, &ResourceClass)> = roll
         .workers
         .values()
@@ -188,30 +221,38 @@ fn pools(roll: &Roll, seen: &Inspection, app: &App) -> Vec<Finding> {
             beat.handlers.iter().flat_map(classes)
         })
         .collect();
-    let mut findings = Vec::new();
-    for consumer in &seen.consumers {
-        let Taker::Pool(handler, class) = &consumer.of else {
-            continue;
-        };
-        if consumer.pending == 0 || served.contains(&(handler, class)) {
-            continue;
+    let mut waiting = BTreeMap::<_, (u64, BatchId)>::new();
+    for view in under_way {
+        for job in view.tiers.iter().flat_map(|tier| &tier.jobs) {
+            let pool = (&job.handler, &job.class);
+            if job.open > 0 && !served.contains(&pool) {
+                let (units, _) = waiting.entry(pool).or_insert((0, view.summary.batch));
+                *units += job.open;
+            }
         }
-        let waiting = counted(consumer.pending, "chunk");
-        findings.push(if class.as_str().starts_with(HERE) {
+    }
+    let finding = |((handler, class), (units, batch)): (
+        (&HandlerName, &ResourceClass),
+        (u64, BatchId),
+    )| {
+        let units = counted(units, "unit");
+        if class.as_str().starts_with(HERE) {
             Finding::note(
                 "work",
-                format!("{waiting} of an interrupted `redrive run` wait"),
-                app.hint("resume BATCH"),
+                format!("{units} of {batch} wait for their `redrive run`, which was interrupted"),
+                app.hint(&format!("resume {batch}")),
             )
         } else {
             Finding::problem(
                 "work",
-                format!("{waiting} for handler {handler} and class {class} wait, and no live worker serves both"),
+                format!(
+                    "{units}, some of batch {batch}, wait for handler {handler} and class {class}; no live worker serves both"
+                ),
                 app.hint(&format!("worker --handler {handler} --class {class}")),
             )
-        });
-    }
-    findings
+        }
+    };
+    waiting.into_iter().map(finding).collect()
 }
 
 fn versions(roll: &Roll) -> Option<Finding> {
@@ -233,7 +274,7 @@ fn versions(roll: &Roll) -> Option<Finding> {
 
 /// Clocks of roles that are far from the one here, the farthest of each machine.
 fn clocks(roll: &Roll) -> Vec<Finding> {
-    let mut machines = std::collections::BTreeMap::<&str, i64>::new();
+    let mut machines = BTreeMap::<&str, i64>::new();
     let roles = roll
         .roles()
         .map(|heard| (heard.what.host.as_str(), heard.ahead_ms));
