@@ -17,7 +17,7 @@ pub(crate) use history::{EventsArgs, ReplayArgs};
 pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
 pub(crate) use run::{Inputs, RunArgs, SubmitArgs, WatchArgs};
-pub(crate) use tools::{CompletionsArgs, ConfigAction, ManArgs};
+pub(crate) use tools::{CompletionsArgs, ConfigAction, DoctorArgs, ManArgs, WorkersArgs};
 
 /// See what failed in a batch, where and why, and redrive only that.
 ///
@@ -121,6 +121,12 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run a projector
     Projector(ProjectorArgs),
+    /// Look at the whole system, and say what is wrong and what to do
+    Doctor(DoctorArgs),
+    /// List the workers that are live
+    Workers(WorkersArgs),
+    /// Show live what is under way: batches, failures, workers
+    Top,
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigAction),

@@ -10,6 +10,7 @@ mod identity;
 mod inputs;
 mod output;
 mod progress;
+mod roll;
 mod settings;
 mod signals;
 mod system;
@@ -23,7 +24,9 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app::App,
     args::{Cli, Command},
-    commands::{bench, config, control, demo, generate, history, look, roles, run},
+    commands::{
+        bench, config, control, demo, doctor, generate, history, look, roles, run, top, workers,
+    },
     exit::Exit,
     settings::Settings,
     system::Folder,
@@ -93,6 +96,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(action) => config::config(&cli.global, settings.output, &action),
         Command::Demo(args) => demo::demo(&settings, args, cli.global.data.is_some()).await,
+        Command::Doctor(args) => doctor::doctor(&settings, &cli.global, args).await,
         Command::Dev(args) => roles::dev(&settings, args).await,
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
         Command::Worker(args) => roles::worker(&settings, args).await,
@@ -127,6 +131,8 @@ async fn use_system(
         Command::Cancel(args) => control::cancel(&app, args).await,
         Command::Pause(args) => control::pause(&app, args).await,
         Command::Resume(args) => control::resume(&app, args).await,
+        Command::Top => top::top(&app).await,
+        Command::Workers(args) => workers::workers(&app, args).await,
         Command::Events(args) => history::events(&app, args).await,
         Command::Replay(args) => history::replay(&app, args).await,
         // These have been dealt with.
@@ -136,6 +142,7 @@ async fn use_system(
         | Command::Coordinator(_)
         | Command::Worker(_)
         | Command::Projector(_)
+        | Command::Doctor(_)
         | Command::Config(_)
         | Command::Completions(_)
         | Command::Man(_)

@@ -273,6 +273,8 @@ fn differences(wanted: &Value, found: &Map<String, Value>) -> Vec<Difference> {
         .as_object()
         .into_iter()
         .flatten()
+        // A text for people.
+        .filter(|(setting, _)| *setting != "description")
         .filter_map(|(setting, wanted)| {
             let found = found.get(setting).unwrap_or(&Value::Null);
             let same = wanted == found || (is_nothing(wanted) && is_nothing(found));

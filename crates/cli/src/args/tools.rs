@@ -4,6 +4,22 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
+use redrive_domain::time::Millis;
+
+#[derive(Debug, Clone, Copy, Args)]
+#[command(after_help = "Exit codes: 0 where nothing is a problem, 1 where something is.")]
+pub(crate) struct DoctorArgs {
+    /// Make streams that are missing, and put settings right that were changed at the broker
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct WorkersArgs {
+    /// How long to listen; each worker says every second that it is there
+    #[arg(long, default_value = "2500ms", value_name = "SPAN")]
+    pub(crate) wait: Millis,
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigAction {

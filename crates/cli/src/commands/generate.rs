@@ -19,7 +19,7 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
-        clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+        clap_mangen::Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page)?;
         output::write(&String::from_utf8(page)?)?;
         return Ok(Exit::Done);
     };

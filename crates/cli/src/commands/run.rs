@@ -29,7 +29,7 @@ use crate::{
 
 /// Jobs of a resource class with this prefix run in the terminal of whoever runs the batch: they need its files, its
 /// programs and its environment.
-const HERE: &str = "run-";
+pub(crate) const HERE: &str = "run-";
 
 /// Runs a batch here.
 pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
