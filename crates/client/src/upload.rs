@@ -5,6 +5,7 @@ use redrive_domain::{
     command::{Accepted, AddDocuments, Command, Submit},
     document::{Document, InvalidDocument},
     ids::{BatchId, Bucket, CommandId},
+    limits::DOCUMENTS_PER_PAGE,
 };
 
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{Client, ClientError};
 
 /// Documents on a page.
-const DOCUMENTS: usize = 5_000;
+const DOCUMENTS: usize = DOCUMENTS_PER_PAGE;
 /// Bytes on a page, about: it has to fit in a message with room to spare.
 const BYTES: usize = 512 * 1024;
 

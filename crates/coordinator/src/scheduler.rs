@@ -16,7 +16,7 @@ const SPREAD_MS: f64 = 10.0;
 /// Most chunks for a slot at a time, however short they are.
 const SHORT_CHUNKS: u32 = 16;
 /// Most units in a chunk.
-pub const CHUNK_UNITS: u64 = 4_096;
+pub const CHUNK_UNITS: u64 = 16_384;
 
 /// Workers that serve one handler with one resource class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
