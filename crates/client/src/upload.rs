@@ -81,13 +81,7 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
             .validate()
             .map_err(|error| UploadError::Document { number, error })?;
         // Quotes and escapes make JSON somewhat longer than its texts.
-        let size = 32
-            + document.id.len()
-            + document.uri.as_ref().map_or(0, String::len)
-            + document
-                .data
-                .as_ref()
-                .map_or(0, |data| data.to_string().len());
+        let size = document.size().saturating_add(32);
         if self.page.len() >= DOCUMENTS || (self.bytes + size > BYTES && !self.page.is_empty()) {
             self.send().await?;
         }

@@ -130,6 +130,7 @@ impl Dispatch {
                 // What failed at once says nothing of how long a unit takes: begin with one again.
                 if let Some(run) = self.jobs.get_mut(&key) {
                     run.unit_ms = None;
+                    run.kind.inspect(|kind| self.paces.forget(*kind));
                 }
                 continue;
             }

@@ -38,6 +38,10 @@ impl Paces {
         }
         self.0.insert(kind, unit_ms);
     }
+
+    pub(super) fn forget(&mut self, kind: Kind) {
+        self.0.remove(&kind);
+    }
 }
 
 /// The time that a unit of a report took, in milliseconds; `None` where none was tried.
@@ -46,4 +50,42 @@ pub(super) fn sample(outcome: &Outcome) -> Option<f64> {
     let tried = outcome.units().minus(&outcome.returned).len();
     // A report tells whole milliseconds, and drops half of one as a rule.
     (tried > 0).then(|| (outcome.busy.0 as f64 + 0.5) / tried as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use redrive_domain::pipeline::Pipeline;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn kind(namespace: &str, params: &Value) -> Kind {
+        let job = json!({ "name": "a", "handler": "exec", "params": params });
+        let value = json!({ "tiers": [{ "jobs": [job] }] });
+        let pipeline = Pipeline::from_value(&value).unwrap();
+        Kind::of(
+            &Namespace::new(namespace).unwrap(),
+            &pipeline.tiers[0].jobs[0],
+        )
+    }
+
+    #[test]
+    fn only_the_same_work_of_the_same_namespace_is_alike() {
+        let (slow, fast) = (json!({ "command": "slow" }), json!({ "command": "fast" }));
+        assert_eq!(kind("a", &slow), kind("a", &slow));
+        assert_ne!(kind("a", &slow), kind("a", &fast));
+        assert_ne!(kind("a", &slow), kind("b", &slow));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut paces = Paces::default();
+        for number in 0..10 * KINDS as u64 {
+            paces.learn(Kind(number), 1.0);
+            assert_eq!(paces.get(Kind(number)), Some(1.0));
+            assert!(paces.0.len() <= KINDS);
+        }
+        paces.forget(Kind(10 * KINDS as u64 - 1));
+        assert_eq!(paces.get(Kind(10 * KINDS as u64 - 1)), None);
+    }
 }
