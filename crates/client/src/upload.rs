@@ -5,6 +5,7 @@ use redrive_domain::{
     command::{Accepted, AddDocuments, Command, Submit},
     document::{Document, InvalidDocument},
     ids::{BatchId, Bucket, CommandId},
+    limits::DOCUMENTS_PER_PAGE,
 };
 
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{Client, ClientError};
 
 /// Documents on a page.
-const DOCUMENTS: usize = 5_000;
+const DOCUMENTS: usize = DOCUMENTS_PER_PAGE;
 /// Bytes on a page, about: it has to fit in a message with room to spare.
 const BYTES: usize = 512 * 1024;
 
@@ -80,13 +81,7 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
             .validate()
             .map_err(|error| UploadError::Document { number, error })?;
         // Quotes and escapes make JSON somewhat longer than its texts.
-        let size = 32
-            + document.id.len()
-            + document.uri.as_ref().map_or(0, String::len)
-            + document
-                .data
-                .as_ref()
-                .map_or(0, |data| data.to_string().len());
+        let size = document.size().saturating_add(32);
         if self.page.len() >= DOCUMENTS || (self.bytes + size > BYTES && !self.page.is_empty()) {
             self.send().await?;
         }

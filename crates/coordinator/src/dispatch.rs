@@ -2,9 +2,15 @@
 //! leader learns it from the heartbeats.
 
 mod doubt;
-mod rate;
+mod pace;
+mod queue;
+mod ready;
+mod references;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use redrive_domain::{
     decide::Lost,
@@ -13,10 +19,16 @@ use redrive_domain::{
     state::BatchState,
     time::{Millis, Timestamp},
     units::UnitSet,
-    work::{Chunk, Heartbeat, InFlight, Input, Outcome, Source},
+    work::{Chunk, Heartbeat, InFlight, Outcome},
 };
 
-use crate::scheduler::{Capacity, Grant, Pool, Queue, Shares, plan};
+use self::{
+    pace::{Kind, Paces},
+    queue::queue_of,
+    ready::Ready,
+    references::references,
+};
+use crate::scheduler::{CHUNK_MS, Capacity, Grant, Pool, Shares, plan};
 
 /// A job of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,22 +38,23 @@ pub(crate) struct JobKey {
     pub(crate) job: JobName,
 }
 
-/// Jobs of one namespace that compete at a time; the rest wait their turn in order of age. It bounds the model.
+/// Jobs of one namespace that compete for a pool at a time; the rest wait their turn in order of age. It bounds the model.
 const COMPETING: usize = 64;
 /// References into the log that one chunk may hold: it has to fit in a message.
 const REFERENCES: usize = 4_000;
 /// How long a chunk that a worker no longer names may go without a report.
 const SILENCE: Millis = Millis::seconds(10);
 
-/// The smallest key that a job of the batch can have: `-` is the smallest of all names.
-fn first_job(batch: &BatchKey) -> std::ops::Bound<JobKey> {
-    JobName::new("-").map_or(std::ops::Bound::Unbounded, |job| {
-        std::ops::Bound::Included(JobKey {
+/// From the smallest key on that a job of the batch can have: `-` is the smallest of all names.
+fn jobs_from(batch: &BatchKey) -> (Bound<JobKey>, Bound<JobKey>) {
+    let first = JobName::new("-").map_or(Bound::Unbounded, |job| {
+        Bound::Included(JobKey {
             batch: batch.clone(),
             tier: 0,
             job,
         })
-    })
+    });
+    (first, Bound::Unbounded)
 }
 
 fn jobs_of<'a>(batch: &BatchKey, jobs: impl Iterator<Item = &'a JobKey>) -> Vec<JobKey> {
@@ -56,6 +69,8 @@ struct Held {
     pool: Pool,
     attempt: u32,
     units: UnitSet,
+    /// How long it is thought to take, in milliseconds.
+    work_ms: f64,
     offered_at: Timestamp,
     holder: Option<WorkerId>,
     named_at: Timestamp,
@@ -65,6 +80,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct JobRun {
     out: UnitSet,
+    kind: Option<Kind>,
     unit_ms: Option<f64>,
     tokens: f64,
     refilled_at: Timestamp,
@@ -84,9 +100,10 @@ pub(crate) struct Dispatch {
     jobs: BTreeMap<JobKey, JobRun>,
     workers: BTreeMap<WorkerId, WorkerRun>,
     /// Jobs that may have something to hand out.
-    ready: BTreeSet<JobKey>,
+    ready: Ready,
     timers: BTreeSet<(Timestamp, JobKey)>,
     shares: Shares<JobKey>,
+    paces: Paces,
 }
 
 /// What a heartbeat showed to be wrong.
@@ -113,13 +130,14 @@ impl Dispatch {
                 // What failed at once says nothing of how long a unit takes: begin with one again.
                 if let Some(run) = self.jobs.get_mut(&key) {
                     run.unit_ms = None;
+                    run.kind.inspect(|kind| self.paces.forget(*kind));
                 }
                 continue;
             }
             if let Some(due) = job.next_due(now) {
                 self.timers.insert((due, key.clone()));
             }
-            self.ready.insert(key);
+            self.ready.insert(&pool_of(spec), key);
         }
     }
 
@@ -127,22 +145,11 @@ impl Dispatch {
     pub(crate) fn drop_batch(&mut self, key: &BatchKey) -> bool {
         let before = self.chunks.len();
         self.chunks.retain(|_, held| held.key.batch != *key);
-        for job in jobs_of(
-            key,
-            self.jobs
-                .range((first_job(key), std::ops::Bound::Unbounded))
-                .map(|(job, _)| job),
-        ) {
+        for job in jobs_of(key, self.jobs.range(jobs_from(key)).map(|(job, _)| job)) {
             self.jobs.remove(&job);
             self.shares.forget(&job);
         }
-        for job in jobs_of(
-            key,
-            self.ready
-                .range((first_job(key), std::ops::Bound::Unbounded)),
-        ) {
-            self.ready.remove(&job);
-        }
+        self.ready.remove_batch(key);
         // Its timers run out by themselves and find nothing.
         self.chunks.len() != before
     }
@@ -169,21 +176,24 @@ impl Dispatch {
             job: outcome.job.clone(),
         };
         let run = self.jobs.entry(key.clone()).or_default();
-        let tried = units.minus(&outcome.returned).len();
-        if tried > 0 {
+        if let Some(sample) = pace::sample(outcome) {
             // Smoothed, so that one odd chunk does not set the size of the next.
-            #[allow(clippy::cast_precision_loss)]
-            let sample = outcome.busy.0 as f64 / tried as f64;
-            run.unit_ms = Some(run.unit_ms.map_or(sample, |ms| ms * 0.7 + sample * 0.3));
-        }
-        if let Some(held) = self.chunks.get_mut(&outcome.chunk) {
-            run.out.remove(&units.and(&held.units));
-            held.units.remove(&units);
-            if held.units.is_empty() {
-                self.chunks.remove(&outcome.chunk);
+            let unit_ms = run.unit_ms.map_or(sample, |ms| ms * 0.7 + sample * 0.3);
+            run.unit_ms = Some(unit_ms);
+            // What failed at once says nothing of how long others take.
+            if let (Some(kind), true) = (run.kind, outcome.failures.is_empty()) {
+                self.paces.learn(kind, unit_ms);
             }
         }
-        self.ready.insert(key);
+        let Some(held) = self.chunks.get_mut(&outcome.chunk) else {
+            return;
+        };
+        run.out.remove(&units.and(&held.units));
+        held.units.remove(&units);
+        self.ready.insert(&held.pool, key);
+        if held.units.is_empty() {
+            self.chunks.remove(&outcome.chunk);
+        }
     }
 
     /// A worker says what it holds.
@@ -237,6 +247,7 @@ impl Dispatch {
                     pool,
                     attempt: flight.attempt,
                     units,
+                    work_ms: CHUNK_MS,
                     offered_at: now,
                     holder: Some(beat.worker.clone()),
                     named_at: now,
@@ -296,7 +307,7 @@ impl Dispatch {
         if let Some(run) = self.jobs.get_mut(&held.key) {
             run.out.remove(&held.units);
         }
-        self.ready.insert(held.key.clone());
+        self.ready.insert(&held.pool, held.key.clone());
         Some(held)
     }
 
@@ -314,7 +325,10 @@ impl Dispatch {
             }
         }
         for held in self.chunks.values() {
-            pools.entry(held.pool.clone()).or_default().out += 1;
+            pools
+                .entry(held.pool.clone())
+                .or_default()
+                .add(held.work_ms);
         }
         pools
     }
@@ -327,29 +341,36 @@ impl Dispatch {
         mut id: impl FnMut() -> ChunkId,
     ) -> Vec<Chunk> {
         while self.timers.first().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, key)) = self.timers.pop_first() {
-                self.ready.insert(key);
+            let Some((_, key)) = self.timers.pop_first() else {
+                break;
+            };
+            let batch = batches.get(&key.batch);
+            if let Some((spec, _)) = batch.and_then(|batch| batch.job(key.tier, &key.job)) {
+                self.ready.insert(&pool_of(spec), key);
             }
         }
         let pools = self.capacities();
         let mut queues = Vec::new();
-        let mut competing: BTreeMap<_, usize> = BTreeMap::new();
         let mut idle = Vec::new();
-        for key in &self.ready {
-            let count = competing.entry(key.batch.namespace.clone()).or_default();
-            if *count >= COMPETING {
+        for pool in self.ready.pools() {
+            if pools.get(pool).is_some_and(|capacity| !capacity.has_room()) {
                 continue;
             }
-            match queue_of(key, batches, &mut self.jobs, now) {
-                Some(queue) if queue.ready > 0 => {
-                    *count += 1;
-                    queues.push(queue);
+            self.ready.compete(pool, COMPETING, |key| {
+                match queue_of(key, batches, &mut self.jobs, &self.paces, now) {
+                    Some(queue) if queue.ready > 0 => {
+                        queues.push(queue);
+                        true
+                    }
+                    _ => {
+                        idle.push((pool.clone(), key.clone()));
+                        false
+                    }
                 }
-                _ => idle.push(key.clone()),
-            }
+            });
         }
-        for key in idle {
-            self.ready.remove(&key);
+        for (pool, key) in idle {
+            self.ready.remove(&pool, &key);
         }
         for queue in &queues {
             // A rate limit is a timer too.
@@ -360,26 +381,28 @@ impl Dispatch {
         }
         let grants = plan(&queues, &pools, &mut self.shares);
         let mut chunks = Vec::new();
-        for Grant { key, units } in grants {
-            if let Some(chunk) = self.chunk_of(&key, batches.get(&key.batch), units, now, &mut id) {
-                chunks.push(chunk);
-            }
+        for grant in grants {
+            let batch = batches.get(&grant.key.batch);
+            chunks.extend(self.chunk_of(&grant, batch, now, &mut id));
         }
         chunks
     }
 
     fn chunk_of(
         &mut self,
-        key: &JobKey,
+        Grant {
+            key,
+            units: most,
+            work_ms,
+        }: &Grant<JobKey>,
         batch: Option<&BatchState>,
-        most: u64,
         now: Timestamp,
         id: &mut impl FnMut() -> ChunkId,
     ) -> Option<Chunk> {
         let batch = batch?;
         let (spec, job) = batch.job(key.tier, &key.job)?;
         let run = self.jobs.entry(key.clone()).or_default();
-        let candidates = job.ready(now).minus(&run.out).take(most);
+        let candidates = job.ready(now).minus(&run.out).take(*most);
         // A chunk is of one attempt; others follow in chunks of their own.
         let (ended, mut units) = job.attempts.split(&candidates).into_iter().next()?;
         let (documents, inputs) = loop {
@@ -421,6 +444,7 @@ impl Dispatch {
                 pool: pool_of(spec),
                 attempt: chunk.attempt,
                 units,
+                work_ms: *work_ms,
                 offered_at: now,
                 holder: None,
                 named_at: now,
@@ -436,53 +460,4 @@ pub(crate) fn pool_of(spec: &JobSpec) -> Pool {
         handler: spec.handler.clone(),
         class: spec.class.clone(),
     }
-}
-
-fn queue_of(
-    key: &JobKey,
-    batches: &BTreeMap<BatchKey, BatchState>,
-    jobs: &mut BTreeMap<JobKey, JobRun>,
-    now: Timestamp,
-) -> Option<Queue<JobKey>> {
-    let batch = batches
-        .get(&key.batch)
-        .filter(|batch| batch.status == redrive_domain::status::BatchStatus::Running)?;
-    let (spec, job) = batch
-        .job(key.tier, &key.job)
-        .filter(|(_, job)| job.paused.is_none())?;
-    let run = jobs.entry(key.clone()).or_default();
-    Some(Queue {
-        key: key.clone(),
-        namespace: key.batch.namespace.clone(),
-        pool: pool_of(spec),
-        priority: spec.priority,
-        ready: job.ready(now).minus(&run.out).len(),
-        unit_ms: run.unit_ms,
-        allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
-    })
-}
-
-/// Where the documents and inputs of units stand in the log.
-fn references(batch: &BatchState, tier: TierNum, units: &UnitSet) -> (Vec<Source>, Vec<Input>) {
-    let documents = batch
-        .pages
-        .split(units)
-        .into_iter()
-        .map(|(seq, units)| Source { seq, units })
-        .collect();
-    let inputs = batch
-        .jobs()
-        .filter(|(num, _, _)| num.checked_add(1) == Some(tier))
-        .flat_map(|(_, spec, job)| {
-            job.outputs
-                .split(units)
-                .into_iter()
-                .map(|(seq, units)| Input {
-                    job: spec.name.clone(),
-                    seq,
-                    units,
-                })
-        })
-        .collect();
-    (documents, inputs)
 }

@@ -11,8 +11,12 @@ use redrive_domain::ids::{HandlerName, Namespace, ResourceClass};
 /// How long a chunk should keep a slot busy, in milliseconds: short enough to cancel and balance, long enough that
 /// handing it out costs little beside it.
 pub const CHUNK_MS: f64 = 200.0;
+/// What takes less than this is not spread over slots: handing it out would take longer.
+const SPREAD_MS: f64 = 10.0;
+/// Most chunks for a slot at a time, however short they are.
+const SHORT_CHUNKS: u32 = 16;
 /// Most units in a chunk.
-pub const CHUNK_UNITS: u64 = 4_096;
+pub const CHUNK_UNITS: u64 = 16_384;
 
 /// Workers that serve one handler with one resource class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,24 +28,31 @@ pub struct Pool {
 }
 
 /// How much a pool has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Capacity {
     /// Units that its live workers run at once.
     pub slots: u32,
     /// Chunks that are handed out and not yet reported.
     pub out: u32,
+    /// How long they are thought to take together, in milliseconds.
+    pub out_ms: f64,
 }
 
 impl Capacity {
-    /// Chunks that may be handed out at once. Each slot has one to run and one to go on with. Where no worker is known,
-    /// a few are put up all the same, so that the first worker to come finds something.
-    #[must_use]
-    pub fn window(self) -> u32 {
-        self.slots.saturating_mul(2).clamp(4, 1_024)
+    /// Notes a chunk that is handed out, and how long it is thought to take.
+    pub fn add(&mut self, work_ms: f64) {
+        self.out = self.out.saturating_add(1);
+        self.out_ms += work_ms;
     }
 
-    fn room(self) -> u32 {
-        self.window().saturating_sub(self.out)
+    /// Whether another chunk may be handed out. Each slot has one to run and one to go on with; where they are short,
+    /// as those of small batches are, so many more that the way there and back does not leave it idle. Where no worker
+    /// is known, a few are put up all the same, so that the first worker to come finds something.
+    #[must_use]
+    pub fn has_room(self) -> bool {
+        let window = |a_slot: u32| self.slots.saturating_mul(a_slot).clamp(4, 1_024);
+        let is_short = self.out_ms < f64::from(self.slots) * CHUNK_MS;
+        self.out < window(2) || (is_short && self.out < window(SHORT_CHUNKS))
     }
 }
 
@@ -65,12 +76,14 @@ pub struct Queue<K> {
 }
 
 /// Units of a job to be handed out as one chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Grant<K> {
     /// The job.
     pub key: K,
     /// How many.
     pub units: u64,
+    /// How long they are thought to take, in milliseconds.
+    pub work_ms: f64,
 }
 
 /// How far each has come.
@@ -132,7 +145,7 @@ pub fn plan<K: Ord + Clone>(
         let next = left
             .iter_mut()
             .filter(|(units, queue)| {
-                *units > 0 && pools.get(&queue.pool).is_none_or(|pool| pool.room() > 0)
+                *units > 0 && pools.get(&queue.pool).is_none_or(|pool| pool.has_room())
             })
             .min_by(|(_, a), (_, b)| {
                 namespace_time(a)
@@ -147,10 +160,10 @@ pub fn plan<K: Ord + Clone>(
         let pool = pools.entry(queue.pool.clone()).or_default();
         let units = queue.chunk_size(*pool).min(*units_left);
         *units_left -= units;
-        pool.out += 1;
+        let work = queue.work(units);
+        pool.add(work);
         let started = namespace_time(queue);
         let own_start = queue_time(queue);
-        let work = queue.work(units);
         shares.now = started;
         let share = Share {
             time: started + work,
@@ -164,6 +177,7 @@ pub fn plan<K: Ord + Clone>(
         grants.push(Grant {
             key: queue.key.clone(),
             units,
+            work_ms: work,
         });
     }
 }
@@ -181,12 +195,13 @@ impl<K> Queue<K> {
     /// One unit until it is known how long a unit takes; then as many as fill a chunk's time, but not so many that
     /// slots of the pool go without.
     fn chunk_size(&self, pool: Capacity) -> u64 {
-        let by_time = match self.unit_ms {
-            None => 1,
-            Some(ms) => (CHUNK_MS / ms.max(0.000_1)) as u64,
+        let Some(unit_ms) = self.unit_ms.map(|ms| ms.max(0.000_1)) else {
+            return 1;
         };
         let spread = self.ready.div_ceil(u64::from(pool.slots.max(1)) * 2);
-        by_time.min(spread).clamp(1, CHUNK_UNITS)
+        let whole = (SPREAD_MS / unit_ms) as u64;
+        let by_time = (CHUNK_MS / unit_ms) as u64;
+        by_time.min(spread.max(whole)).clamp(1, CHUNK_UNITS)
     }
 
     fn work(&self, units: u64) -> f64 {
@@ -218,7 +233,11 @@ mod tests {
     }
 
     fn capacity(slots: u32) -> BTreeMap<Pool, Capacity> {
-        BTreeMap::from([(pool(), Capacity { slots, out: 0 })])
+        let capacity = Capacity {
+            slots,
+            ..Capacity::default()
+        };
+        BTreeMap::from([(pool(), capacity)])
     }
 
     fn units_by_key(grants: &[Grant<&'static str>]) -> BTreeMap<&'static str, u64> {
@@ -292,6 +311,25 @@ mod tests {
         assert_eq!(size(Some(1_000.0)), 1);
         assert_eq!(size(Some(2.0)), 100);
         assert_eq!(size(Some(0.0)), CHUNK_UNITS);
+    }
+
+    #[test]
+    fn short_chunks_go_out_in_numbers_and_are_not_split() {
+        let queues: Vec<_> = ["a", "b", "c", "d", "e", "f"]
+            .map(|key| Queue {
+                unit_ms: Some(0.5),
+                ..queue(key, "n", 10)
+            })
+            .into();
+        let grants = plan(&queues, &capacity(2), &mut Shares::default());
+        let sizes: Vec<u64> = grants.iter().map(|grant| grant.units).collect();
+        assert_eq!(sizes, [10; 6]);
+        let many = [Queue {
+            unit_ms: Some(10.0),
+            ..queue("a", "n", 1_000)
+        }];
+        let grants = plan(&many, &capacity(2), &mut Shares::default());
+        assert_eq!(grants.len(), 4, "two of 200 ms a slot");
     }
 
     #[test]

@@ -51,6 +51,14 @@ impl Document {
         self.uri.as_deref().unwrap_or(&self.id)
     }
 
+    /// Bytes of its texts, with inline JSON in its compact encoding.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let uri = self.uri.as_ref().map_or(0, String::len);
+        let data = self.data.as_ref().map_or(0, json_size);
+        self.id.len().saturating_add(uri).saturating_add(data)
+    }
+
     /// Checks the bounds.
     ///
     /// # Errors

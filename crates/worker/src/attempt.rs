@@ -1,6 +1,6 @@
 //! One unit, once.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
 
 use futures::FutureExt;
 use redrive_domain::{
@@ -26,7 +26,7 @@ pub(crate) struct Finished {
     pub(crate) unit: Ordinal,
     pub(crate) started: Instant,
     pub(crate) end: End,
-    pub(crate) scope: Scope,
+    pub(crate) scope: Box<Scope>,
 }
 
 /// What an attempt is given, and gives back: making it costs more than a handler that does nothing.
@@ -51,35 +51,21 @@ pub(crate) struct Bounds {
 pub(crate) async fn attempt(
     handler: Arc<dyn Handler>,
     unit: Unit,
-    scope: Scope,
+    scope: Box<Scope>,
     started: Instant,
     bounds: Bounds,
 ) -> Finished {
     let end = {
-        let Scope { ctx, stop } = &scope;
+        let ctx = &scope.ctx;
         // Calling the handler is inside, since a handler may panic before there is a future.
         let processing = AssertUnwindSafe(async { handler.process(&unit, ctx).await })
             .catch_unwind()
             .map(|result| result.unwrap_or_else(|panic| Err(crashed(&*panic))));
         let mut processing = std::pin::pin!(processing);
-        tokio::select! {
-            biased;
-            answer = &mut processing => match within(answer, ctx, bounds.room) {
-                // It was told to stop, and says that it was.
-                Err(_) if stop.is_cancelled() => End::Abandoned,
-                answer => End::Answered(answer),
-            },
-            () = stop.cancelled() => {
-                match timeout(bounds.grace, processing).await {
-                    Ok(Ok(done)) => End::Answered(within(Ok(done), ctx, bounds.room)),
-                    _ => End::Abandoned,
-                }
-            }
-            () = sleep_until(ctx.deadline) => {
-                ctx.cancelled.cancel();
-                let answer = timeout(bounds.grace, processing).await;
-                End::Answered(Err(timed_out(bounds.timeout, answer.ok())))
-            }
+        match futures::poll!(&mut processing) {
+            Poll::Ready(answer) => answered(answer, &scope, bounds),
+            // Apart, so that what is done at once neither makes nor carries around what only waiting needs.
+            Poll::Pending => Box::pin(wait(processing, &scope, bounds)).await,
         }
     };
     Finished {
@@ -87,6 +73,38 @@ pub(crate) async fn attempt(
         started,
         end,
         scope,
+    }
+}
+
+/// Waits for the handler for as long as its attempt is wanted.
+async fn wait(
+    mut processing: impl Future<Output = Result<Done, Failure>> + Unpin,
+    scope: &Scope,
+    bounds: Bounds,
+) -> End {
+    let Scope { ctx, stop } = scope;
+    tokio::select! {
+        biased;
+        answer = &mut processing => answered(answer, scope, bounds),
+        () = stop.cancelled() => {
+            match timeout(bounds.grace, processing).await {
+                Ok(Ok(done)) => End::Answered(within(Ok(done), ctx, bounds.room)),
+                _ => End::Abandoned,
+            }
+        }
+        () = sleep_until(ctx.deadline) => {
+            ctx.cancelled.cancel();
+            let answer = timeout(bounds.grace, processing).await;
+            End::Answered(Err(timed_out(bounds.timeout, answer.ok())))
+        }
+    }
+}
+
+fn answered(answer: Result<Done, Failure>, scope: &Scope, bounds: Bounds) -> End {
+    match within(answer, &scope.ctx, bounds.room) {
+        // It was told to stop, and says that it was.
+        Err(_) if scope.stop.is_cancelled() => End::Abandoned,
+        answer => End::Answered(answer),
     }
 }
 

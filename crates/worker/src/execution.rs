@@ -25,6 +25,8 @@ use crate::{
 
 /// How often a long chunk reports what it has.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often units that are done at once are interrupted by a look whether they are still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Reports on their way at once; with more, no further units are started.
 const REPORTS_AT_ONCE: usize = 4;
 
@@ -57,7 +59,7 @@ pub(crate) struct Execution<'a, B: Broker> {
     ready: VecDeque<Ready>,
     /// How many units have been taken out of `ready`.
     begun: usize,
-    spare: Option<Scope>,
+    spare: Option<Box<Scope>>,
     running: FuturesUnordered<Attempt>,
     slots: HeldSlots,
     reports: Reports,
@@ -169,12 +171,18 @@ impl<'a, B: Broker> Execution<'a, B> {
     /// Starts units while there are slots. One that is done at once costs no task and no timer.
     async fn start(&mut self, stop: &CancellationToken, drain: &CancellationToken) {
         let mut at = Instant::now();
+        let mut look_at = at;
         while self.leaving == Leaving::No
             && self.running.len() < self.slots.len()
             && self.submits.len() < REPORTS_AT_ONCE
-            && !stop.is_cancelled()
-            && (self.draining || !drain.is_cancelled())
         {
+            // Asking takes as long as a handler that does next to nothing.
+            if at >= look_at {
+                if stop.is_cancelled() || (drain.is_cancelled() && !self.draining) {
+                    break;
+                }
+                look_at = at + LOOK_EVERY;
+            }
             let Some(next) = self.ready.pop_front() else {
                 break;
             };
@@ -214,23 +222,23 @@ impl<'a, B: Broker> Execution<'a, B> {
     }
 
     /// The circumstances of the next attempt. Those of one that was done at once serve again.
-    fn scope(&mut self, at: Instant, stop: &CancellationToken) -> Scope {
+    fn scope(&mut self, at: Instant, stop: &CancellationToken) -> Box<Scope> {
         let mut scope = match self.spare.take() {
             Some(spare) if !spare.ctx.cancelled.is_cancelled() => spare,
-            _ => Scope {
+            _ => Box::new(Scope {
                 ctx: Context {
                     cancelled: stop.child_token(),
                     ..self.template.clone()
                 },
                 stop: stop.clone(),
-            },
+            }),
         };
         scope.ctx.deadline = at + self.chunk.timeout.into();
         scope
     }
 
     /// Notes how an attempt ended; what it had is given back where it is of no more use to it.
-    fn finish(&mut self, finished: Finished, took: Duration) -> Option<Scope> {
+    fn finish(&mut self, finished: Finished, took: Duration) -> Option<Box<Scope>> {
         let Finished {
             unit, end, scope, ..
         } = finished;

@@ -1,0 +1,63 @@
+//! A job as the scheduler sees it.
+
+use std::collections::BTreeMap;
+
+use redrive_domain::{
+    ids::BatchKey, pipeline::RateLimit, state::BatchState, status::BatchStatus, time::Timestamp,
+};
+
+use super::{
+    JobKey, JobRun,
+    pace::{Kind, Paces},
+    pool_of,
+};
+use crate::scheduler::Queue;
+
+/// `None` where nothing of it may be handed out.
+pub(super) fn queue_of(
+    key: &JobKey,
+    batches: &BTreeMap<BatchKey, BatchState>,
+    jobs: &mut BTreeMap<JobKey, JobRun>,
+    paces: &Paces,
+    now: Timestamp,
+) -> Option<Queue<JobKey>> {
+    let batch = batches
+        .get(&key.batch)
+        .filter(|batch| batch.status == BatchStatus::Running)?;
+    let (spec, job) = batch
+        .job(key.tier, &key.job)
+        .filter(|(_, job)| job.paused.is_none())?;
+    let run = jobs.entry(key.clone()).or_default();
+    let kind = *run
+        .kind
+        .get_or_insert_with(|| Kind::of(&key.batch.namespace, spec));
+    Some(Queue {
+        key: key.clone(),
+        namespace: key.batch.namespace.clone(),
+        pool: pool_of(spec),
+        priority: spec.priority,
+        ready: job.ready(now).minus(&run.out).len(),
+        unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
+        allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
+    })
+}
+
+impl JobRun {
+    /// The units that a rate limit lets start now.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
+    fn refill(&mut self, limit: RateLimit, now: Timestamp) -> u64 {
+        let burst = f64::from(limit.burst);
+        if self.refilled_at == Timestamp::default() {
+            self.tokens = burst;
+        } else {
+            let passed = now.since(self.refilled_at).0 as f64 / 1_000.0;
+            self.tokens = (self.tokens + passed * limit.per_second).min(burst);
+        }
+        self.refilled_at = now;
+        self.tokens.max(0.0) as u64
+    }
+}
