@@ -8,7 +8,8 @@
 //! samples fail. `redrive dev` goes on running for the lines after it, on a port of its own.
 //!
 //! Samples: `docs/*.pdf` with a `pdftotext` that cannot read one of them, `notes/*.md`, `people.ndjson`, and the
-//! repository's own `config/`. Pipelines in a `toml` block, and those of `config/pipelines`, are to be valid.
+//! repository's own `config/` and `examples/`. Pipelines in a `toml` block, and those of `config/pipelines` and `examples`,
+//! are to be valid.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -80,6 +81,7 @@ fn samples() -> Home {
         "bin/pdftotext",
         "#!/bin/sh\ncase $1 in *broken*) exit 1 ;; esac\ncat \"$1\"\n",
     );
+    home.examples();
     for folder in ["config", "config/pipelines"] {
         for file in files_in(&repository().join(folder), "toml") {
             let name = file.file_name().unwrap().to_string_lossy();
@@ -214,7 +216,8 @@ fn examples_do_what_they_say() {
 #[test]
 fn pipelines_are_valid() {
     let mut pipelines: Vec<(String, String)> = Vec::new();
-    for file in files_in(&repository().join("config/pipelines"), "toml") {
+    let folders = ["config/pipelines", "examples"].map(|folder| repository().join(folder));
+    for file in folders.iter().flat_map(|folder| files_in(folder, "toml")) {
         pipelines.push((
             file.display().to_string(),
             fs::read_to_string(&file).unwrap(),

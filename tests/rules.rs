@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// Dependencies point inwards: a crate may use only those of a lower level, its tests also those beside it.
-const LEVELS: [(&str, u8); 8] = [
+const LEVELS: [(&str, u8); 9] = [
     ("redrive-domain", 0),
     ("redrive-broker", 1),
     ("redrive-coordinator", 2),
@@ -19,6 +19,7 @@ const LEVELS: [(&str, u8); 8] = [
     ("redrive-projector", 2),
     ("redrive-client", 2),
     ("redrive-gateway", 3),
+    ("redrive-simulation", 3),
     ("redrive", 4),
 ];
 

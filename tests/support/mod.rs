@@ -12,6 +12,8 @@
     unreachable_pub
 )]
 
+pub mod python;
+
 use std::{
     ffi::OsStr,
     fs,
@@ -205,6 +207,22 @@ impl Home {
         )
     }
 
+    /// Starts a program that is not Redrive, and that was [settled](Home::settle) in this home.
+    pub fn launch(&self, name: &str, command: &mut Command) -> Running {
+        Running::start(command, &self.root().join(format!("{name}.log")))
+    }
+
+    /// Puts the examples of the repository into the working directory.
+    pub fn examples(&self) {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        for entry in fs::read_dir(examples).unwrap().flatten() {
+            if entry.path().is_file() {
+                let name = format!("examples/{}", entry.file_name().to_string_lossy());
+                self.file(&name, &fs::read_to_string(entry.path()).unwrap());
+            }
+        }
+    }
+
     /// Keeps the embedded system up from one command to the next, as a second terminal would.
     pub fn keep(&self) -> Running {
         let keeper = self.start("keep", ["events", "--follow"]);
@@ -304,6 +322,12 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
 /// Runs a command to its end, within bounds.
 #[track_caller]
 pub fn finish(command: &mut Command, stdin: Option<Vec<u8>>) -> Ended {
+    finish_within(command, stdin, COMMAND)
+}
+
+/// Runs a command to its end, within a bound.
+#[track_caller]
+pub fn finish_within(command: &mut Command, stdin: Option<Vec<u8>>, bound: Duration) -> Ended {
     if stdin.is_some() {
         command.stdin(Stdio::piped());
     }
@@ -319,7 +343,7 @@ pub fn finish(command: &mut Command, stdin: Option<Vec<u8>>) -> Ended {
     let mut read = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let stdout = thread::spawn(move || text(&mut read.0));
     let stderr = thread::spawn(move || text(&mut read.1));
-    let status = wait(&mut child, COMMAND);
+    let status = wait(&mut child, bound);
     if status.is_none() {
         child.kill().unwrap();
         child.wait().unwrap();
@@ -327,7 +351,7 @@ pub fn finish(command: &mut Command, stdin: Option<Vec<u8>>) -> Ended {
     let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
     assert!(
         status.is_some(),
-        "{command:?} did not end within {COMMAND:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        "{command:?} did not end within {bound:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
     );
     Ended {
         code: status.and_then(|status| status.code()),

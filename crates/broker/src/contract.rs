@@ -10,6 +10,7 @@
 )]
 #![allow(missing_docs, reason = "the names of the cases say what they hold")]
 
+pub mod inspect;
 pub mod log;
 pub mod queues;
 pub mod rpc;
@@ -41,6 +42,8 @@ pub enum Lost {
     Work,
     /// The bucket of leases.
     Leases,
+    /// The stream of snapshots.
+    Snapshots,
 }
 
 /// A broker to test, which nobody else uses.
@@ -85,7 +88,10 @@ macro_rules! contract_suite {
             shard: ensuring_again_changes_nothing, nothing_works_before_it_is_ensured,
                 lost_work_is_missing_until_ensured, a_lost_inbox_is_missing_until_ensured,
                 a_lost_bucket_of_leases_comes_back, a_lease_is_held_by_one, a_lease_that_is_not_renewed_is_lost,
-                a_renewed_lease_stays, a_released_lease_is_free, leases_have_names;
+                a_renewed_lease_stays, a_released_lease_is_free, leases_have_names,
+                the_snapshot_is_the_one_kept_last, a_lost_snapshot_is_none_and_another_can_be_kept;
+            inspect: what_is_not_ensured_is_missing, what_is_lost_is_missing_until_repaired, the_clock_is_seen,
+                messages_are_counted, the_leader_and_what_it_has_not_taken_are_seen;
         }
     };
     (@cases $attributes:tt $provider:expr; $($module:ident: $($case:ident),+;)+) => {

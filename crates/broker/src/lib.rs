@@ -7,14 +7,19 @@
 #[doc(hidden)]
 pub mod contract;
 mod fold;
+mod inspect;
 pub mod memory;
-mod metrics;
+pub mod metrics;
 pub mod nats;
 mod pattern;
 #[cfg(test)]
 mod tests;
 
 pub use fold::{Folded, Until, fold};
+pub use inspect::{
+    ConsumerReport, Difference, Inspection, Quota, ServerClock, StreamReport, StreamRole,
+    StreamState, Taker, Usage,
+};
 pub use pattern::matches;
 
 use std::{future::Future, time::Duration};
@@ -194,6 +199,16 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// What the broker is.
     fn info(&self) -> BrokerInfo;
 
+    /// Whether there is a connection just now.
+    fn is_connected(&self) -> bool;
+
+    /// Looks at the broker and at what the shard is made of, and changes nothing.
+    fn inspect(&self) -> impl Future<Output = Result<Inspection>> + Send;
+
+    /// Does what [`Broker::ensure`] does, and also puts settings right that differ and can be changed in place. What
+    /// cannot be is an error that says so; then delete the part while it is empty, and ensure again.
+    fn repair(&self) -> impl Future<Output = Result<()>> + Send;
+
     /// Appends to the log, in order, pipelined, provided that the log's last sequence is `after`; each message is
     /// chained to the one before. Returns the last sequence.
     ///
@@ -262,6 +277,13 @@ pub trait Broker: Clone + Send + Sync + 'static {
 
     /// How long a lease lasts without renewal.
     fn lease_ttl(&self) -> Duration;
+
+    /// Keeps a snapshot of what a leader has folded, in place of the one before. It is a cache: whoever finds none, or a
+    /// broken one, reads the log.
+    fn keep_snapshot(&self, snapshot: Bytes) -> impl Future<Output = Result<()>> + Send;
+
+    /// The snapshot that was kept last, where there is a whole one.
+    fn snapshot(&self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 
     /// Asks and waits for the answer. An answer with an error beside it is an answer: its body is returned.
     fn request(

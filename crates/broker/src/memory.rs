@@ -2,6 +2,7 @@
 //!
 //! It is deterministic: its only clock is that of tokio, which a test may pause, and it draws no random numbers.
 
+mod inspect;
 mod queue;
 mod rpc;
 
@@ -18,13 +19,13 @@ use redrive_domain::{
     subject::{self, Shard},
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, futures::Notified},
     time::{self, Instant},
 };
 
 use crate::{
-    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Lease, Message, Range, Request, Result,
-    ServiceSpec, pattern::matches,
+    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Inspection, Lease, Message, Range, Request,
+    Result, ServiceSpec, pattern::matches,
 };
 use queue::{Queue, Taker};
 
@@ -59,10 +60,14 @@ impl Default for MemoryOptions {
 pub enum Part {
     /// Commands and outcomes.
     Inbox,
+    /// The reader of the inbox; what it had not acknowledged is for the next one.
+    Reader,
     /// Chunks.
     Work,
     /// Leases.
     Leases,
+    /// The snapshot.
+    Snapshot,
 }
 
 /// The broker of one shard in memory. Clones are further connections to the same broker.
@@ -74,8 +79,8 @@ pub struct MemoryBroker {
 struct Store {
     options: MemoryOptions,
     state: Mutex<State>,
-    /// Counts the changes, so that those who wait look again.
-    changes: watch::Sender<u64>,
+    /// Wakes those who wait, in the order in which they began to: a simulation has to be the same each time.
+    changes: Notify,
 }
 
 #[derive(Default)]
@@ -84,6 +89,8 @@ struct State {
     inbox: Option<Queue>,
     work: Option<Queue>,
     leases: Option<BTreeMap<String, Held>>,
+    /// The last one alone.
+    snapshots: Option<Vec<Bytes>>,
     /// Counts the queues made, so that a taker knows its own.
     queues: u64,
     rpc: rpc::Rpc,
@@ -102,7 +109,7 @@ impl Store {
     /// Changes the state, and tells those who wait.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.lock());
-        self.changes.send_modify(|count| *count += 1);
+        self.changes.notify_waiters();
         result
     }
 
@@ -133,18 +140,13 @@ impl State {
         match part {
             Part::Inbox => self.inbox.as_mut(),
             Part::Work => self.work.as_mut(),
-            Part::Leases => None,
+            Part::Reader | Part::Leases | Part::Snapshot => None,
         }
     }
 }
 
-/// Waits for a change, or for a moment.
-async fn wait(changes: &mut watch::Receiver<u64>, until: Option<Instant>) {
-    let changed = async {
-        if changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
+/// Waits for a change since `changed` was made, or for a moment.
+async fn wait(changed: Notified<'_>, until: Option<Instant>) {
     match until {
         Some(until) => {
             let _ = time::timeout_at(until, changed).await;
@@ -161,7 +163,7 @@ impl MemoryBroker {
             store: Arc::new(Store {
                 options,
                 state: Mutex::default(),
-                changes: watch::Sender::new(0),
+                changes: Notify::new(),
             }),
         }
     }
@@ -170,8 +172,16 @@ impl MemoryBroker {
     pub fn lose(&self, part: Part) {
         self.store.change(|state| match part {
             Part::Inbox => state.inbox = None,
+            Part::Reader => {
+                state.queues += 1;
+                let nobody = state.queues;
+                if let Some(inbox) = &mut state.inbox {
+                    inbox.start_over(nobody);
+                }
+            }
             Part::Work => state.work = None,
             Part::Leases => state.leases = None,
+            Part::Snapshot => state.snapshots = None,
         });
     }
 
@@ -200,6 +210,7 @@ impl Broker for MemoryBroker {
         self.store.change(|state| {
             state.events.get_or_insert_default();
             state.leases.get_or_insert_default();
+            state.snapshots.get_or_insert_default();
             if state.inbox.is_none() {
                 state.inbox = Some(state.new_queue());
             }
@@ -215,6 +226,18 @@ impl Broker for MemoryBroker {
             version: "memory".to_owned(),
             max_payload: self.store.options.max_payload,
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    async fn inspect(&self) -> Result<Inspection> {
+        Ok(inspect::inspect(&self.store))
+    }
+
+    async fn repair(&self) -> Result<()> {
+        self.ensure().await
     }
 
     async fn append(&self, messages: Vec<Message>, after: u64) -> Result<u64> {
@@ -255,35 +278,27 @@ impl Broker for MemoryBroker {
 
     fn read(&self, range: Range) -> BoxStream<'static, Result<Entry>> {
         let store = self.store.clone();
-        let changes = store.changes.subscribe();
         let next = range.from.max(1);
-        futures::stream::unfold(
-            (store, changes, Some(next)),
-            move |(store, mut changes, next)| {
-                let range = range.clone();
-                async move {
-                    let mut next = next?;
-                    loop {
-                        changes.mark_unchanged();
-                        let found = match &store.lock().events {
-                            None => {
-                                let missing = BrokerError::Missing(store.name("RD_EVENTS"));
-                                Some(Err(missing))
-                            }
-                            Some(log) => find(log, &range, &mut next).map(Ok),
-                        };
-                        match found {
-                            Some(Ok(entry)) => {
-                                return Some((Ok(entry), (store, changes, Some(next))));
-                            }
-                            Some(Err(error)) => return Some((Err(error), (store, changes, None))),
-                            None if range.until.is_some() => return None,
-                            None => wait(&mut changes, None).await,
-                        }
+        futures::stream::unfold((store, Some(next)), move |(store, next)| {
+            let range = range.clone();
+            async move {
+                let mut next = next?;
+                let found = loop {
+                    let changed = store.changes.notified();
+                    let found = match &store.lock().events {
+                        None => Some(Err(BrokerError::Missing(store.name("RD_EVENTS")))),
+                        Some(log) => find(log, &range, &mut next).map(Ok),
+                    };
+                    match found {
+                        Some(found) => break found,
+                        None if range.until.is_some() => return None,
+                        None => wait(changed, None).await,
                     }
-                }
-            },
-        )
+                };
+                let next = found.is_ok().then_some(next);
+                Some((found, (store, next)))
+            }
+        })
         .boxed()
     }
 
@@ -292,9 +307,8 @@ impl Broker for MemoryBroker {
             return Ok(None);
         }
         let end = Instant::now() + GET_WAIT;
-        let mut changes = self.store.changes.subscribe();
         loop {
-            changes.mark_unchanged();
+            let changed = self.store.changes.notified();
             let found = match &self.store.lock().events {
                 None => return Err(BrokerError::Missing(self.store.name("RD_EVENTS"))),
                 Some(log) => log.get(index(seq)).cloned(),
@@ -302,7 +316,7 @@ impl Broker for MemoryBroker {
             if found.is_some() || Instant::now() >= end {
                 return Ok(found);
             }
-            wait(&mut changes, Some(end)).await;
+            wait(changed, Some(end)).await;
         }
     }
 
@@ -420,6 +434,17 @@ impl Broker for MemoryBroker {
 
     fn lease_ttl(&self) -> Duration {
         self.store.options.lease_ttl
+    }
+
+    async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
+        self.store
+            .change(|state| state.snapshots = Some(vec![snapshot]));
+        Ok(())
+    }
+
+    async fn snapshot(&self) -> Result<Option<Bytes>> {
+        let snapshots = &self.store.lock().snapshots;
+        Ok(snapshots.iter().flatten().last().cloned())
     }
 
     async fn request(&self, message: Message, wait: Duration) -> Result<Bytes> {

@@ -4,6 +4,94 @@ use std::time::Instant;
 
 use crate::{BrokerError, Result};
 
+/// What a metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What only grows.
+    Counter,
+    /// What goes up and down.
+    Gauge,
+    /// How often something took how long, in seconds.
+    Histogram,
+}
+
+/// A metric, as it is explained to those who read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+}
+
+impl Described {
+    /// A counter.
+    #[must_use]
+    pub const fn counter(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Counter,
+            labels,
+            help,
+        }
+    }
+
+    /// A gauge.
+    #[must_use]
+    pub const fn gauge(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels,
+            help,
+        }
+    }
+
+    /// A histogram of seconds.
+    #[must_use]
+    pub const fn seconds(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Histogram,
+            labels,
+            help,
+        }
+    }
+}
+
+/// Explains metrics to the recorder of this process.
+pub fn describe(all: &[Described]) {
+    use metrics::Unit;
+    for one in all {
+        let unit = match one.name {
+            name if name.contains("_bytes") => Unit::Bytes,
+            name if name.ends_with("_seconds") => Unit::Seconds,
+            _ => Unit::Count,
+        };
+        match one.kind {
+            Kind::Counter => metrics::describe_counter!(one.name, unit, one.help),
+            Kind::Gauge => metrics::describe_gauge!(one.name, unit, one.help),
+            Kind::Histogram => metrics::describe_histogram!(one.name, unit, one.help),
+        }
+    }
+}
+
 /// Messages appended to the log.
 const APPENDED: &str = "redrive_broker_append_messages_total";
 /// Bytes of payload appended to the log.
@@ -30,6 +118,51 @@ const RETRIED: &str = "redrive_broker_publish_retries_total";
 const FAILED: &str = "redrive_broker_errors_total";
 /// Events of the connection, by kind.
 const CONNECTION: &str = "redrive_broker_connection_events_total";
+
+/// All of this crate.
+pub const METRICS: &[Described] = &[
+    Described::counter(APPENDED, &[], "Messages appended to the log"),
+    Described::counter(APPENDED_BYTES, &[], "Bytes of payload appended to the log"),
+    Described::seconds(
+        APPEND_SECONDS,
+        &[],
+        "Time from the first message of an append to its last acknowledgement",
+    ),
+    Described::counter(
+        READ_BACK,
+        &[],
+        "Acknowledgements of the log that were lost and settled by reading back",
+    ),
+    Described::counter(READ, &[], "Entries read from the log"),
+    Described::counter(
+        RESUMED,
+        &["reason"],
+        "Times that a reader of the log had to start anew",
+    ),
+    Described::counter(
+        DELIVERED,
+        &["source"],
+        "Messages taken from the inbox or from work",
+    ),
+    Described::counter(
+        REDELIVERED,
+        &["source"],
+        "Those of them that had been delivered before",
+    ),
+    Described::counter(OFFERED, &[], "Chunks put up for workers"),
+    Described::counter(SUBMITTED, &[], "Messages handed over to the inbox"),
+    Described::counter(RETRIED, &["operation"], "Publishes that had to be repeated"),
+    Described::counter(
+        FAILED,
+        &["operation", "reason"],
+        "Operations of the broker that failed",
+    ),
+    Described::counter(
+        CONNECTION,
+        &["kind"],
+        "Events of the connection to the broker",
+    ),
+];
 
 pub(crate) fn appended(messages: usize, bytes: usize, since: Instant) {
     metrics::counter!(APPENDED).increment(messages as u64);

@@ -4,6 +4,7 @@ mod connect;
 mod deliver;
 mod denial;
 mod error;
+mod inspect;
 mod lease;
 mod publish;
 mod pull;
@@ -11,6 +12,7 @@ mod raw;
 mod read;
 mod rpc;
 mod setup;
+mod snapshot;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -25,12 +27,12 @@ use redrive_domain::ids::{HandlerName, ResourceClass};
 use serde_json::json;
 use tokio::time::{self, Instant};
 
-pub use connect::ConnectOptions;
+pub use connect::{ConnectOptions, masked};
 pub use raw::{LogUsage, RawRates};
 
 use crate::{
-    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Lease, Message, Range, Request, Result,
-    ServiceSpec, metrics::counted,
+    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Inspection, Lease, Message, Range, Request,
+    Result, ServiceSpec, metrics::counted,
 };
 
 /// How long to wait for an entry that is not there yet.
@@ -170,6 +172,18 @@ impl Broker for NatsBroker {
         }
     }
 
+    fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+
+    async fn inspect(&self) -> Result<Inspection> {
+        counted("inspect", self.inner.inspect().await)
+    }
+
+    async fn repair(&self) -> Result<()> {
+        counted("repair", self.inner.repair().await)
+    }
+
     async fn append(&self, messages: Vec<Message>, after: u64) -> Result<u64> {
         counted("append", self.inner.append(&messages, after).await)
     }
@@ -229,6 +243,14 @@ impl Broker for NatsBroker {
 
     fn lease_ttl(&self) -> Duration {
         self.inner.options.lease_ttl
+    }
+
+    async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
+        self.inner.keep_snapshot(snapshot).await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Bytes>> {
+        self.inner.snapshot().await
     }
 
     async fn request(&self, message: Message, wait: Duration) -> Result<Bytes> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use redrive_broker::nats::{ConnectOptions, NatsBroker};
+use redrive_broker::nats::{self, ConnectOptions, NatsBroker};
 use redrive_client::Client;
 use redrive_domain::query::{At, BatchRef, BatchView, OfBatch};
 
@@ -11,7 +11,7 @@ use crate::{
     embedded::{self, Share},
     identity,
     settings::Settings,
-    system::Folder,
+    system::{Folder, Life},
 };
 
 pub(crate) struct App {
@@ -19,7 +19,9 @@ pub(crate) struct App {
     pub(crate) output: Format,
     /// How to name the system on the command line, for hints.
     pub(crate) flags: String,
-    _share: Option<Share>,
+    /// The broker, as it may be shown.
+    pub(crate) url: String,
+    share: Option<Share>,
 }
 
 /// Connects to the broker that is configured.
@@ -39,11 +41,17 @@ impl App {
             let share = embedded::join(&Folder::new(&settings.data)?).await?;
             (share.broker.clone(), Some(share))
         };
+        let url = match (&settings.nats_url, &share) {
+            (Some(url), _) => nats::masked(url),
+            (None, Some(share)) => share.running.url.clone(),
+            (None, None) => String::new(),
+        };
         Ok(Self {
             client: Client::new(broker, settings.namespace.clone(), identity::actor()),
             output: settings.output,
             flags: flags(given),
-            _share: share,
+            url,
+            share,
         })
     }
 
@@ -53,8 +61,14 @@ impl App {
             client: Client::new(broker, settings.namespace.clone(), identity::actor()),
             output: settings.output,
             flags,
-            _share: None,
+            url: String::new(),
+            share: None,
         }
+    }
+
+    /// How long the system goes on, where it is that of a data folder.
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.share.as_ref().map(|share| share.running.life)
     }
 
     /// How a batch is doing.

@@ -5,6 +5,7 @@ mod history;
 mod look;
 mod roles;
 mod run;
+mod tools;
 
 use std::path::PathBuf;
 
@@ -14,8 +15,9 @@ use redrive_domain::{ids::Namespace, pipeline::TierNum, query::BatchRef};
 pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
 pub(crate) use history::{EventsArgs, ReplayArgs};
 pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
-pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, ProjectorArgs, WorkerArgs};
+pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
 pub(crate) use run::{Inputs, RunArgs, SubmitArgs, WatchArgs};
+pub(crate) use tools::{CompletionsArgs, ConfigAction, DoctorArgs, ManArgs, WorkersArgs};
 
 /// See what failed in a batch, where and why, and redrive only that.
 ///
@@ -119,6 +121,19 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run a projector
     Projector(ProjectorArgs),
+    /// Look at the whole system, and say what is wrong and what to do
+    Doctor(DoctorArgs),
+    /// List the workers that are live
+    Workers(WorkersArgs),
+    /// Show live what is under way: batches, failures, workers
+    Top,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigAction),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(ManArgs),
     /// Run the system of a data folder for as long as somebody uses it
     #[command(hide = true)]
     Embedded,

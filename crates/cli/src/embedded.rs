@@ -19,7 +19,8 @@ use tokio::time::Instant;
 
 use crate::{
     exit::{Exit, failed},
-    system::{Folder, Life, System},
+    system::{Folder, Life, Running, System},
+    vigil::Vigil,
 };
 
 /// How long a system may take to start; obtaining a broker for the first time is most of it.
@@ -32,6 +33,7 @@ const LINGER: Duration = Duration::from_millis(250);
 /// A place at the system of a data folder: it runs for as long as this lives.
 pub(crate) struct Share {
     pub(crate) broker: NatsBroker,
+    pub(crate) running: Running,
     _user: File,
 }
 
@@ -40,35 +42,38 @@ pub(crate) async fn join(folder: &Folder) -> anyhow::Result<Share> {
     let user = folder.lock_file("users.lock")?;
     // A system that is just ending holds it for itself for a moment.
     let user = tokio::task::spawn_blocking(move || user.lock_shared().map(|()| user)).await??;
-    if let Some(broker) = connect(folder).await {
+    if let Some((broker, running)) = connect(folder).await {
         return Ok(Share {
             broker,
+            running,
             _user: user,
         });
     }
     let starting = folder.lock_file("start.lock")?;
     let starting =
         tokio::task::spawn_blocking(move || starting.lock().map(|()| starting)).await??;
-    if let Some(broker) = connect(folder).await {
+    if let Some((broker, running)) = connect(folder).await {
         return Ok(Share {
             broker,
+            running,
             _user: user,
         });
     }
-    let broker = start(folder).await?;
+    let (broker, running) = start(folder).await?;
     drop(starting);
     Ok(Share {
         broker,
+        running,
         _user: user,
     })
 }
 
-async fn connect(folder: &Folder) -> Option<NatsBroker> {
+async fn connect(folder: &Folder) -> Option<(NatsBroker, Running)> {
     let running = folder.running()?;
-    let mut options = ConnectOptions::new(running.url);
+    let mut options = ConnectOptions::new(running.url.clone());
     options.connect_timeout = Duration::from_secs(2);
     match NatsBroker::connect(options).await {
-        Ok(broker) => Some(broker),
+        Ok(broker) => Some((broker, running)),
         Err(BrokerError::Unreachable(_)) => None,
         Err(error) => {
             tracing::debug!(%error, "the system of the folder does not answer");
@@ -77,7 +82,7 @@ async fn connect(folder: &Folder) -> Option<NatsBroker> {
     }
 }
 
-async fn start(folder: &Folder) -> anyhow::Result<NatsBroker> {
+async fn start(folder: &Folder) -> anyhow::Result<(NatsBroker, Running)> {
     // What is left of one that was killed.
     let _ = std::fs::remove_file(folder.running_file());
     let log = File::create(folder.log())
@@ -95,8 +100,8 @@ async fn start(folder: &Folder) -> anyhow::Result<NatsBroker> {
         .context("cannot start the embedded system")?;
     let end = Instant::now() + START;
     loop {
-        if let Some(broker) = connect(folder).await {
-            return Ok(broker);
+        if let Some(joined) = connect(folder).await {
+            return Ok(joined);
         }
         if let Some(status) = child.try_wait()? {
             let log = std::fs::read_to_string(folder.log()).unwrap_or_default();
@@ -129,7 +134,7 @@ async fn start(folder: &Folder) -> anyhow::Result<NatsBroker> {
 /// Is the system of the folder until nobody uses it.
 pub(crate) async fn serve(folder: Folder) -> anyhow::Result<()> {
     let users = folder.lock_file("users.lock")?;
-    let mut system = System::start(folder, None, Life::Users).await?;
+    let mut system = System::start(folder, None, Life::Users, Vigil::default()).await?;
     let mut signals = crate::signals::Signals::new()?;
     loop {
         tokio::select! {

@@ -1,14 +1,25 @@
 //! Names and ids that nobody else has.
 
-use redrive_domain::ids::{BatchId, CommandId, WorkerId};
+use redrive_domain::{
+    ids::{BatchId, CommandId, WorkerId},
+    time::Timestamp,
+};
 use uuid::Uuid;
+
+fn since_epoch() -> std::time::Duration {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// The time, by this machine's clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX))
+}
 
 /// A UUIDv7.
 pub(crate) fn uuid() -> Uuid {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    let millis = u64::try_from(since.as_millis()).unwrap_or(0);
+    let millis = u64::try_from(since_epoch().as_millis()).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
 }
 

@@ -5,13 +5,16 @@ mod args;
 mod commands;
 mod embedded;
 mod exit;
+mod http;
 mod identity;
 mod inputs;
 mod output;
 mod progress;
+mod roll;
 mod settings;
 mod signals;
 mod system;
+mod vigil;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -21,7 +24,9 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app::App,
     args::{Cli, Command},
-    commands::{bench, control, demo, history, look, roles, run},
+    commands::{
+        bench, config, control, demo, doctor, generate, history, look, roles, run, top, workers,
+    },
     exit::Exit,
     settings::Settings,
     system::Folder,
@@ -81,9 +86,17 @@ fn start_log(cli: &Cli) {
 }
 
 async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
+    // These help where the settings are what is wrong.
+    match &cli.command {
+        Command::Completions(args) => return generate::completions(args),
+        Command::Man(args) => return generate::man(args),
+        _ => {}
+    }
     let settings = settings::read(&cli.global)?;
     match cli.command {
+        Command::Config(action) => config::config(&cli.global, settings.output, &action),
         Command::Demo(args) => demo::demo(&settings, args, cli.global.data.is_some()).await,
+        Command::Doctor(args) => doctor::doctor(&settings, &cli.global, args).await,
         Command::Dev(args) => roles::dev(&settings, args).await,
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
         Command::Worker(args) => roles::worker(&settings, args).await,
@@ -118,6 +131,8 @@ async fn use_system(
         Command::Cancel(args) => control::cancel(&app, args).await,
         Command::Pause(args) => control::pause(&app, args).await,
         Command::Resume(args) => control::resume(&app, args).await,
+        Command::Top => top::top(&app).await,
+        Command::Workers(args) => workers::workers(&app, args).await,
         Command::Events(args) => history::events(&app, args).await,
         Command::Replay(args) => history::replay(&app, args).await,
         // These have been dealt with.
@@ -127,6 +142,10 @@ async fn use_system(
         | Command::Coordinator(_)
         | Command::Worker(_)
         | Command::Projector(_)
+        | Command::Doctor(_)
+        | Command::Config(_)
+        | Command::Completions(_)
+        | Command::Man(_)
         | Command::Embedded => Ok(Exit::Done),
     }
 }

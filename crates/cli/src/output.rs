@@ -14,7 +14,7 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
 }
 
 /// Writes data. A reader that went away (`| head`) ends the program quietly.
-fn write(text: &str) -> anyhow::Result<()> {
+pub(crate) fn write(text: &str) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),

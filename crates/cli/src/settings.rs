@@ -1,16 +1,18 @@
 //! Settings: flag, then environment, then file, then default.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use etcetera::{BaseStrategy, choose_base_strategy};
+use clap::ValueEnum as _;
+use etcetera::{BaseStrategy, base_strategy::Xdg, choose_base_strategy};
 use figment::{
     Figment,
     error::Kind,
     providers::{Env, Format as _, Serialized, Toml},
 };
+use redrive_broker::nats;
 use redrive_domain::ids::Namespace;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     args::{Format, Global},
@@ -27,6 +29,8 @@ pub(crate) struct Settings {
     /// The data folder of the system that is used otherwise.
     pub(crate) data: PathBuf,
     pub(crate) output: Format,
+    /// Where a role answers with its metrics and its health; nowhere unless said.
+    pub(crate) http: Option<SocketAddr>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,12 +41,20 @@ struct File {
     namespace: Namespace,
     data: Option<PathBuf>,
     output: Format,
+    http: Option<SocketAddr>,
 }
 
 /// Names of settings in the environment, without the prefix.
-const VARIABLES: [&str; 5] = ["nats_url", "creds", "namespace", "data", "output"];
+const VARIABLES: [&str; 6] = ["nats_url", "creds", "namespace", "data", "output", "http"];
 
-pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
+/// What the environment and the file say.
+struct Given {
+    figment: Figment,
+    file: PathBuf,
+    dirs: Xdg,
+}
+
+fn given(global: &Global) -> anyhow::Result<Given> {
     let dirs = choose_base_strategy().context("there is no home directory: set HOME")?;
     let file = match &global.config {
         Some(file) if !file.exists() => {
@@ -54,9 +66,18 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
     let figment = Figment::new()
         .merge(Serialized::default("namespace", "default"))
         .merge(Serialized::default("output", "table"))
-        .merge(Toml::file(file))
+        .merge(Toml::file(&file))
         .merge(Env::prefixed("REDRIVE_").only(&VARIABLES));
-    let file: File = figment.extract().map_err(|error| {
+    Ok(Given {
+        figment,
+        file,
+        dirs,
+    })
+}
+
+pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
+    let given = given(global)?;
+    let file: File = given.figment.extract().map_err(|error| {
         let all: Vec<String> = error.into_iter().map(|one| wrong(&one)).collect();
         usage(all.join("\n"))
     })?;
@@ -69,9 +90,136 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
             .filter(|url| !url.is_empty()),
         creds: global.creds.clone().or(file.creds),
         namespace: global.namespace.clone().unwrap_or(file.namespace),
-        data: data.unwrap_or_else(|| dirs.data_dir().join("redrive")),
+        data: data.unwrap_or_else(|| given.dirs.data_dir().join("redrive")),
         output: global.output.unwrap_or(file.output),
+        http: file.http,
     })
+}
+
+/// Where a setting was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "at")]
+pub(crate) enum Origin {
+    /// On the command line.
+    Flag(&'static str),
+    /// In the environment.
+    Variable(String),
+    /// In this file.
+    File(PathBuf),
+    /// Nowhere.
+    Default,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A setting as it is, and where that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    /// As it may be shown: a password in it is masked.
+    pub(crate) value: Option<String>,
+    pub(crate) origin: Origin,
+}
+
+/// All settings.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn explain(global: &Global) -> anyhow::Result<Vec<Setting>> {
+    let settings = read(global)?;
+    let given = given(global)?;
+    let path = |path: &PathBuf| path.display().to_string();
+    let origin = |name: &'static str, flag: Option<&'static str>| match flag {
+        Some(flag) => Origin::Flag(flag),
+        None => given.origin(name),
+    };
+    let flag = |is_given: bool, flag| is_given.then_some(flag);
+    let is_there = given.file.exists();
+    Ok(vec![
+        Setting {
+            name: "nats_url",
+            value: settings.nats_url.as_deref().map(nats::masked),
+            origin: origin("nats_url", flag(global.nats_url.is_some(), "--nats-url")),
+        },
+        Setting {
+            name: "creds",
+            value: settings.creds.as_ref().map(path),
+            origin: origin("creds", flag(global.creds.is_some(), "--creds")),
+        },
+        Setting {
+            name: "namespace",
+            value: Some(settings.namespace.to_string()),
+            origin: origin("namespace", flag(global.namespace.is_some(), "--namespace")),
+        },
+        Setting {
+            name: "data",
+            value: Some(path(&settings.data)),
+            origin: origin("data", flag(global.data.is_some(), "--data")),
+        },
+        Setting {
+            name: "output",
+            value: settings
+                .output
+                .to_possible_value()
+                .map(|value| value.get_name().to_owned()),
+            origin: origin("output", flag(global.output.is_some(), "--output")),
+        },
+        Setting {
+            name: "http",
+            value: settings.http.map(|address| address.to_string()),
+            origin: given.origin("http"),
+        },
+        Setting {
+            name: "config",
+            value: Some(format!(
+                "{}{}",
+                path(&given.file),
+                if is_there { "" } else { " (not there)" }
+            )),
+            origin: flag(global.config.is_some(), "--config").map_or(Origin::Default, Origin::Flag),
+        },
+        variable("log", "REDRIVE_LOG"),
+        variable("nats_server", "REDRIVE_NATS_SERVER"),
+    ])
+}
+
+impl Given {
+    fn origin(&self, name: &str) -> Origin {
+        let Some(metadata) = self.figment.find_metadata(name) else {
+            return Origin::Default;
+        };
+        match &metadata.source {
+            Some(figment::Source::File(file)) => Origin::File(file.clone()),
+            _ if metadata.name.contains("environment") => Origin::Variable(variable_of(name)),
+            _ => Origin::Default,
+        }
+    }
+}
+
+/// A setting that only the environment makes.
+fn variable(name: &'static str, variable: &str) -> Setting {
+    let value = std::env::var(variable).ok();
+    Setting {
+        name,
+        origin: match &value {
+            Some(_) => Origin::Variable(variable.to_owned()),
+            None => Origin::Default,
+        },
+        value,
+    }
+}
+
+fn variable_of(key: &str) -> String {
+    format!("REDRIVE_{}", key.to_uppercase())
 }
 
 /// What is wrong with a setting, and where it was made.
@@ -82,7 +230,7 @@ fn wrong(error: &figment::Error) -> String {
         if let Some(figment::Source::File(file)) = &metadata.source {
             place = format!("{}: ", file.display());
         } else if metadata.name.contains("environment") {
-            key = format!("REDRIVE_{}", key.to_uppercase());
+            key = variable_of(&key);
         }
     }
     match &error.kind {

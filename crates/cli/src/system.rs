@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::{Exit, failed};
+use crate::{
+    exit::{Exit, failed},
+    vigil::Vigil,
+};
 
 /// How long roles may take to end.
 const END: Duration = Duration::from_secs(10);
@@ -142,6 +145,7 @@ pub(crate) struct System {
     roles: JoinSet<anyhow::Result<&'static str>>,
     shutdown: CancellationToken,
     broker: NatsBroker,
+    vigil: Vigil,
     /// Held while the system runs: a folder has one.
     _only: File,
 }
@@ -154,6 +158,7 @@ impl System {
         folder: Folder,
         port: Option<u16>,
         life: Life,
+        vigil: Vigil,
     ) -> anyhow::Result<Self> {
         let only = folder.only().await?;
         let store = folder.nats();
@@ -173,6 +178,7 @@ impl System {
             shutdown,
             broker,
             folder,
+            vigil,
             _only: only,
         };
         system.start_roles();
@@ -191,6 +197,7 @@ impl System {
     fn start_roles(&mut self) {
         let name = crate::identity::unique("coordinator");
         let config = redrive_coordinator::Config::new(name);
+        self.vigil.coordinator(&self.broker, &config);
         let (broker, token) = (self.broker.clone(), self.shutdown.clone());
         self.roles.spawn(async move {
             redrive_coordinator::run(broker, config, token).await?;
@@ -200,6 +207,7 @@ impl System {
             data_dir: Some(self.folder.projector()),
             ..redrive_projector::Config::default()
         };
+        self.vigil.projector(&self.broker, &config);
         let (broker, token) = (self.broker.clone(), self.shutdown.clone());
         self.roles.spawn(async move {
             redrive_projector::run(broker, config, token).await?;
@@ -213,6 +221,7 @@ impl System {
         config: redrive_worker::Config,
         handlers: Vec<Arc<dyn redrive_worker::handler::Handler>>,
     ) {
+        self.vigil.worker(&self.broker, &config, &self.shutdown);
         let (broker, token) = (self.broker.clone(), self.shutdown.clone());
         self.roles.spawn(async move {
             redrive_worker::run(broker, config, handlers, token).await?;

@@ -1,11 +1,13 @@
 //! The leader's loop.
 
 mod care;
+mod load;
+mod snapshot;
 mod take;
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    hash::Hasher,
     time::Duration,
 };
 
@@ -16,13 +18,21 @@ use redrive_broker::{
 use redrive_domain::{
     evolve::Batches,
     ids::BatchKey,
+    presence::CoordinatorStanding,
     subject::{self, Shard},
     time::{Millis, Timestamp},
     work::Heartbeat,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use self::{
+    load::Loaded,
+    snapshot::{Snapshots, mark},
+};
 use crate::{
     dispatch::Dispatch,
     metrics,
@@ -35,6 +45,8 @@ use crate::{
 const ROUND: usize = 512;
 /// Bytes of events in one round at most, about.
 const ROUND_BYTES: usize = 8 << 20;
+/// Batches that are over and stay in memory for whoever asks again.
+const OVER_KEPT: usize = 128;
 /// How often chunks and workers are looked after.
 const CARE: Millis = Millis(500);
 /// How long a new leader listens for what workers hold: two heartbeats and a little.
@@ -62,6 +74,7 @@ pub(crate) struct Leader<'a, B> {
     chance: &'a mut Chance,
     worker_timeout: Millis,
     leading: CancellationToken,
+    standing: watch::Sender<CoordinatorStanding>,
     batches: Batches,
     /// Batches that are over and still in memory, the one that was over first in front.
     over: VecDeque<BatchKey>,
@@ -74,6 +87,9 @@ pub(crate) struct Leader<'a, B> {
     /// However busy the inbox is, it does not keep work waiting for longer.
     catch_up_until: Timestamp,
     last_seq: u64,
+    /// The hash of the last event.
+    mark: u64,
+    snapshots: Snapshots,
     cared_at: Timestamp,
     asked_at: Timestamp,
 }
@@ -86,35 +102,33 @@ impl<'a, B: Broker> Leader<'a, B> {
         chance: &'a mut Chance,
         leading: CancellationToken,
     ) -> Result<Self, Stepped> {
+        let mut loaded = Loaded::from(&broker, config.shard).await?;
+        let stale = loaded.take_stale();
         let mut leader = Self {
             shard: config.shard,
             clock: config.clock.clone(),
             worker_timeout: config.worker_timeout.into(),
-            last_seq: broker.last_seq().await?,
             broker,
             chance,
             leading,
-            batches: Batches::new(),
-            over: VecDeque::new(),
-            known: HashSet::new(),
+            standing: config.standing.clone(),
+            batches: loaded.batches,
+            over: loaded.over,
+            known: loaded.known,
             traces: BTreeMap::new(),
             dispatch: Dispatch::default(),
             caught_up: false,
             catch_up_until: config.clock.now().plus(CATCH_UP_MOST),
+            last_seq: loaded.last_seq,
+            mark: loaded.mark,
+            snapshots: loaded.snapshots,
             cared_at: Timestamp::default(),
             asked_at: Timestamp::default(),
         };
-        if leader.last_seq > 0 {
-            let all = subject::events(leader.shard);
-            leader.batches = leader.fold(all).await?;
+        for key in stale {
+            leader.recall(&key).await?;
+            leader.forget_old();
         }
-        leader.known = leader.batches.keys().map(hash).collect();
-        let over = leader
-            .batches
-            .iter()
-            .filter(|(_, batch)| batch.status.is_over());
-        leader.over = over.map(|(key, _)| key.clone()).collect();
-        leader.forget_old();
         Ok(leader)
     }
 
@@ -174,11 +188,13 @@ impl<'a, B: Broker> Leader<'a, B> {
         self.take_over(queue).await?;
         let mut inputs = Vec::with_capacity(ROUND);
         loop {
+            self.standing.send_replace(CoordinatorStanding::Leading);
             let now = self.clock.now();
             let care = self.cared_at.plus(CARE);
             let next = self.dispatch.next_timer().map_or(care, |due| due.min(care));
             inputs.clear();
             tokio::select! {
+                biased;
                 () = self.leading.cancelled() => return Ok(()),
                 // A timeout is no more than the wish to look at the timers.
                 _ = timeout(next.since(now).into(), queue.recv_many(&mut inputs, ROUND)) => {}
@@ -198,6 +214,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             let mut inputs = Vec::new();
             loop {
                 tokio::select! {
+                    biased;
                     () = self.leading.cancelled() => return Ok(()),
                     () = &mut listening => break,
                     count = queue.recv_many(&mut inputs, ROUND) => if count == 0 { break },
@@ -279,8 +296,10 @@ impl<'a, B: Broker> Leader<'a, B> {
         round.settle(&mut self.batches, &mut stamp);
         if !round.messages.is_empty() {
             let messages = std::mem::take(&mut round.messages);
+            let last = messages.last().map(|message| mark(&message.payload));
             ::metrics::counter!(metrics::EVENTS).increment(messages.len() as u64);
             self.last_seq = self.broker.append(messages, self.last_seq).await?;
+            self.mark = last.unwrap_or(self.mark);
         }
         let touched = std::mem::take(&mut round.touched);
         round.finish(&self.batches).await;
@@ -330,7 +349,10 @@ async fn read_inbox(mut inbox: Box<dyn Deliveries>, inputs: mpsc::Sender<Input>)
     }
 }
 
+/// The same in every build and every run: a snapshot holds it.
 fn hash(key: &BatchKey) -> u64 {
-    // Fixed keys: the same in every run of a simulation.
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+    let mut hasher = fnv::FnvHasher::default();
+    hasher.write(key.namespace.as_str().as_bytes());
+    hasher.write(key.batch.0.as_bytes());
+    hasher.finish()
 }

@@ -1,5 +1,7 @@
 //! The names of the coordinator's metrics.
 
+use redrive_broker::metrics::Described;
+
 /// Events appended.
 pub const EVENTS: &str = "redrive_coordinator_events_total";
 /// Inputs taken, by `kind`: `command`, `request`, `outcome`, `heartbeat`.
@@ -18,7 +20,38 @@ pub const CHUNKS_OUT: &str = "redrive_coordinator_chunks_out";
 pub const BATCHES: &str = "redrive_coordinator_batches";
 /// Live workers.
 pub const WORKERS: &str = "redrive_coordinator_workers";
+/// Snapshots kept.
+pub const SNAPSHOTS: &str = "redrive_coordinator_snapshots_total";
+/// Size of the last snapshot, in bytes.
+pub const SNAPSHOT_BYTES: &str = "redrive_coordinator_snapshot_bytes";
 /// Whether this coordinator leads: 1 or 0.
 pub const LEADS: &str = "redrive_coordinator_leads";
 /// Time from taking inputs to having their events in the log, in seconds.
 pub const ROUND: &str = "redrive_coordinator_round_seconds";
+
+/// All of this crate.
+pub const METRICS: &[Described] = &[
+    Described::counter(EVENTS, &[], "Events appended"),
+    Described::counter(
+        INPUTS,
+        &["kind"],
+        "Inputs taken: command, request, outcome or heartbeat",
+    ),
+    Described::counter(REFUSED, &["code"], "Commands that were refused"),
+    Described::counter(
+        SUPERSEDED,
+        &[],
+        "Units whose outcome came too late, twice, or for a superseded attempt",
+    ),
+    Described::counter(CHUNKS, &[], "Chunks handed out"),
+    Described::counter(LOST, &[], "Chunks lost with their worker"),
+    Described::gauge(CHUNKS_OUT, &[], "Chunks handed out and not yet reported"),
+    Described::gauge(BATCHES, &[], "Batches held in memory"),
+    Described::gauge(WORKERS, &[], "Live workers"),
+    Described::gauge(LEADS, &[], "Whether this coordinator leads: 1 or 0"),
+    Described::seconds(
+        ROUND,
+        &[],
+        "Time from taking inputs to having their events in the log",
+    ),
+];

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redrive_broker::{Broker, BrokerError, Lease};
-use redrive_domain::subject::Shard;
+use redrive_domain::{presence::CoordinatorStanding, subject::Shard};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -27,6 +28,8 @@ pub struct Config {
     pub clock: Clock,
     /// The seed of ids and jitter; none for the operating system's randomness.
     pub seed: Option<u64>,
+    /// Where it says how it is doing, at least with each turn of its loop.
+    pub standing: watch::Sender<CoordinatorStanding>,
 }
 
 impl Config {
@@ -39,6 +42,7 @@ impl Config {
             worker_timeout: Duration::from_secs(4),
             clock: Clock::system(),
             seed: None,
+            standing: watch::Sender::default(),
         }
     }
 }
@@ -82,13 +86,22 @@ pub async fn run<B: Broker>(
             Ok(Lease::Held) => {
                 let reason = lead(&broker, &config, &mut chance, &shutdown).await;
                 ::metrics::gauge!(metrics::LEADS).set(0);
+                config.standing.send_replace(CoordinatorStanding::Seeking);
                 tracing::info!(name = config.name, %reason, "no longer leading");
             }
-            Ok(Lease::HeldBy(other)) => tracing::debug!(other, "standing by"),
+            Ok(Lease::HeldBy(other)) => {
+                tracing::debug!(other, "standing by");
+                let standing = CoordinatorStanding::StandingBy { leader: other };
+                config.standing.send_replace(standing);
+            }
             Err(error @ BrokerError::Denied(_)) => return Err(CoordinatorError::Broker(error)),
-            Err(error) => tracing::warn!(%error, "cannot ask for the lease"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot ask for the lease");
+                config.standing.send_replace(CoordinatorStanding::Seeking);
+            }
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(ttl / 4) => {}
         }
@@ -109,6 +122,9 @@ async fn lead<B: Broker>(
     // Whoever stops leading, however, stops renewing.
     let renewing = tokio::spawn(renew(broker.clone(), config.name.clone(), leading.clone()));
     let _renewing = AbortOnDropHandle::new(renewing);
+    config
+        .standing
+        .send_replace(CoordinatorStanding::TakingOver);
     let result = async {
         let mut leader = Leader::load(broker.clone(), config, chance, leading.clone()).await?;
         ::metrics::gauge!(metrics::LEADS).set(1);
@@ -116,6 +132,7 @@ async fn lead<B: Broker>(
         leader.run().await
     };
     let stepped = tokio::select! {
+        biased;
         stepped = result => stepped.err().unwrap_or(Stepped::Told),
         () = leading.cancelled() => Stepped::LeaseLost,
     };

@@ -24,7 +24,7 @@ use redrive_domain::{
 };
 use serde_json::json;
 use support::{Sim, completions, done};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 #[tokio::test(start_paused = true)]
@@ -78,6 +78,10 @@ async fn a_standby_takes_over_and_nothing_is_lost_or_done_twice() {
     })
     .await;
     leader.abort();
+    let (before, at) = (sim.broker.last_seq().await.unwrap(), Instant::now());
+    sim.until(&key, "another decides", |state| state.last_seq > before)
+        .await;
+    assert!(at.elapsed() <= Duration::from_secs(5), "{:?}", at.elapsed());
     let state = sim.over(&key).await;
     assert_eq!(state.counts().completed, 60);
     // What the worker held at the takeover was adopted, not handed out again.

@@ -20,6 +20,10 @@ use crate::{
     work::FailedUnits,
 };
 
+/// What the fold makes of events, as a number: it grows with every change that gives another state for the same log, and
+/// what was folded under another number is folded afresh.
+pub const FOLD: u32 = 1;
+
 /// Folds an event that stands at `seq` into the state of its batch.
 pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
     match (state.as_mut(), &envelope.event) {

@@ -1,4 +1,9 @@
-//! What must hold of a state whatever happened, written once: tests, simulation and `replay --verify` share it.
+//! What must hold whatever happened, written once: of a state ([`violations`]), and of a log ([`History`]). Tests, the
+//! simulation and `replay --verify` share it.
+
+mod history;
+
+pub use history::History;
 
 use crate::{
     pipeline::TierNum,

@@ -21,6 +21,7 @@ pub mod packed;
 pub mod pause;
 pub mod pipeline;
 pub mod plan;
+pub mod presence;
 pub mod query;
 pub mod state;
 pub mod status;

@@ -9,7 +9,9 @@
 //! | `rd.work.<shard>.<handler>.<class>.<namespace>.<batch>.<chunk>` | chunks |
 //! | `rd.hb.<shard>.<worker>` | heartbeats |
 //! | `rd.sig.<shard>` | signals to workers |
+//! | `rd.who.<shard>` | presence of coordinators and projectors |
 //! | `rd.qry.<namespace>.<query>` | queries |
+//! | `rd.snap.<shard>.<piece or head>` | what a leader has folded |
 
 use crate::{
     command::Verb,
@@ -63,6 +65,24 @@ pub fn request(namespace: &Namespace, bucket: &Bucket, batch: BatchId, verb: Ver
 
 /// All commands handed over durably.
 pub const COMMANDS: &str = "rd.cmd.>";
+/// All that makes up snapshots.
+#[must_use]
+pub fn snapshots(shard: Shard) -> String {
+    format!("rd.snap.{shard}.*")
+}
+
+/// A piece of a snapshot.
+#[must_use]
+pub fn snapshot_piece(shard: Shard) -> String {
+    format!("rd.snap.{shard}.piece")
+}
+
+/// What a snapshot consists of; the last one counts.
+#[must_use]
+pub fn snapshot_head(shard: Shard) -> String {
+    format!("rd.snap.{shard}.head")
+}
+
 /// All commands to be answered.
 pub const REQUESTS: &str = "rd.req.>";
 /// All queries.
@@ -132,6 +152,12 @@ pub fn heartbeat(shard: Shard, worker: &WorkerId) -> String {
 #[must_use]
 pub fn heartbeats(shard: Shard) -> String {
     format!("rd.hb.{shard}.*")
+}
+
+/// Where coordinators and projectors of a shard say that they are there.
+#[must_use]
+pub fn presence(shard: Shard) -> String {
+    format!("rd.who.{shard}")
 }
 
 /// Signals to the workers of a shard.

@@ -174,6 +174,9 @@ pub struct Heartbeat {
     pub host: String,
     /// Its process.
     pub pid: u32,
+    /// The version of its program, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Handlers that it serves.
     pub handlers: Vec<HandlerName>,
     /// Resource classes that it serves.

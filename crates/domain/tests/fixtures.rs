@@ -20,6 +20,7 @@ use redrive_domain::{
     packed::Packed,
     pause::{JobRef, PauseReason},
     pipeline::Pipeline,
+    presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
@@ -446,6 +447,7 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
             worker: worker(),
             host: "host-1".to_owned(),
             pid: 4_321,
+            version: None,
             handlers: vec![HandlerName::new("fetch").unwrap()],
             classes: vec![ResourceClass::new("cpu").unwrap()],
             slots: 8,
@@ -462,6 +464,38 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
             started_at: at(),
             at: at(),
         },
+    );
+    let presence = |standing| Presence {
+        name: "one".to_owned(),
+        host: "host-1".to_owned(),
+        pid: 4_321,
+        version: "0.1.0".to_owned(),
+        standing,
+        started_at: at(),
+        at: at(),
+    };
+    for (name, standing) in [
+        ("seeking", CoordinatorStanding::Seeking),
+        (
+            "standing_by",
+            CoordinatorStanding::StandingBy {
+                leader: "two".to_owned(),
+            },
+        ),
+        ("taking_over", CoordinatorStanding::TakingOver),
+        ("leading", CoordinatorStanding::Leading),
+    ] {
+        let standing = Standing::Coordinator(standing);
+        check(&format!("presence.{name}"), &presence(standing));
+    }
+    let following = ProjectorStanding {
+        serving: true,
+        applied: 10,
+        last_seq: Some(12),
+    };
+    check(
+        "presence.projector",
+        &presence(Standing::Projector(following)),
     );
     check("signal.stop_batch", &Signal::StopBatch(key));
     check("signal.stop_chunk", &Signal::StopChunk(ChunkId(uuid(7))));

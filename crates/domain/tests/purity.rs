@@ -4,7 +4,7 @@
 use std::process::Command;
 
 #[test]
-fn the_domain_does_not_depend_on_a_runtime() {
+fn decide_and_evolve_are_pure_and_depend_on_nothing_that_could_wait() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let tree = Command::new(cargo)
         .args([

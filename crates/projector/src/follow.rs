@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use redrive_broker::{Broker, BrokerError, Entry, Range};
 use redrive_domain::{event::Envelope, ids::BatchKey, subject};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,9 +34,12 @@ pub(crate) struct Follower<B> {
     undecodable: u64,
 }
 
+/// A checkpoint that is being written.
+type Writing = BoxFuture<'static, Result<Vec<Saved>, StoreError>>;
+
 /// When the next checkpoint is due.
 struct Schedule {
-    running: Option<JoinHandle<Result<Vec<Saved>, StoreError>>>,
+    running: Option<Writing>,
     begun: Instant,
     not_before: Instant,
     /// What the last one wrote.
@@ -156,13 +156,25 @@ impl<B: Broker> Follower<B> {
             if self.mark().seq > before {
                 backoff = Backoff::new();
             }
+            self.show();
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 () = backoff.wait() => {}
             }
         }
         self.last_checkpoint().await;
         Ok(())
+    }
+
+    /// Shows that it goes on, and how far it has come.
+    fn show(&self) {
+        let trusted = self.shared.read().trusted;
+        let applied = self.shared.applied();
+        self.config.vitals.send_modify(|vitals| {
+            vitals.trusted = trusted;
+            vitals.applied = applied;
+        });
     }
 
     fn mark(&self) -> Mark {
@@ -172,6 +184,7 @@ impl<B: Broker> Follower<B> {
     async fn follow(&mut self, shutdown: &CancellationToken) -> End {
         let mark = self.mark();
         let same = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return End::Shutdown,
             same = same_log(&self.broker, mark) => same,
         };
@@ -195,6 +208,7 @@ impl<B: Broker> Follower<B> {
         ));
         let shared = Arc::clone(&self.shared);
         loop {
+            self.show();
             // Memory that waits for a checkpoint is bounded: reading waits for it too.
             let full = self.checkpoint.running.is_some()
                 && shared.read().view.dirty() >= 2 * self.config.memory_batches.max(1);
@@ -331,11 +345,12 @@ impl<B: Broker> Follower<B> {
         }
         schedule.begun = Instant::now();
         schedule.writing = snapshot.mark.seq;
-        schedule.running = Some(tokio::task::spawn_blocking(move || {
+        let write = move || {
             let prepared = store.prepare(&snapshot)?;
             drop(snapshot);
             store.write(prepared)
-        }));
+        };
+        schedule.running = Some(self.config.blocking.start(write));
     }
 
     fn finish_checkpoint(
@@ -405,6 +420,7 @@ impl<B: Broker> Follower<B> {
                 }
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return false,
                 () = backoff.wait() => {}
             }
@@ -420,14 +436,9 @@ fn another_log(mark: Mark) -> End {
 }
 
 /// The running checkpoint's end; never, where none is running.
-async fn finished(
-    running: &mut Option<JoinHandle<Result<Vec<Saved>, StoreError>>>,
-) -> Result<Vec<Saved>, StoreError> {
+async fn finished(running: &mut Option<Writing>) -> Result<Vec<Saved>, StoreError> {
     match running {
-        Some(running) => match running.await {
-            Ok(done) => done,
-            Err(error) => Err(StoreError::Broken(error.to_string())),
-        },
+        Some(running) => running.await,
         None => std::future::pending().await,
     }
 }

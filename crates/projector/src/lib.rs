@@ -7,6 +7,7 @@
 //! [`differences`] is for those who check one against the log.
 
 mod answer;
+mod blocking;
 mod clock;
 mod details;
 mod differences;
@@ -25,9 +26,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use redrive_broker::{Broker, BrokerError};
 use redrive_domain::subject::Shard;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use blocking::{Blocking, Work};
 pub use clock::Clock;
 pub use differences::{Difference, differences};
 pub use store::StoreError;
@@ -55,6 +57,21 @@ pub struct Config {
     pub look_every: Duration,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Where work that blocks is done.
+    pub blocking: Blocking,
+    /// Where it says how it is doing, at least with each turn of its loop.
+    pub vitals: watch::Sender<Vitals>,
+}
+
+/// How a projector is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// Whether it takes queries.
+    pub serving: bool,
+    /// Whether the log is known to be the one that its view was read from.
+    pub trusted: bool,
+    /// The log sequence up to which it has read.
+    pub applied: u64,
 }
 
 impl Default for Config {
@@ -70,6 +87,8 @@ impl Default for Config {
             wait: Duration::from_secs(5),
             look_every: Duration::from_secs(5),
             clock: Clock::default(),
+            blocking: Blocking::default(),
+            vitals: watch::Sender::default(),
         }
     }
 }
@@ -108,7 +127,7 @@ pub async fn run_with_ready<B: Broker>(
     shutdown: CancellationToken,
     ready: oneshot::Sender<()>,
 ) -> Result<(), ProjectorError> {
-    let shared = Arc::new(shared::Shared::new());
+    let shared = Arc::new(shared::Shared::new(config.blocking.clone()));
     let mut follower = follow::Follower::new(broker.clone(), Arc::clone(&shared), config.clone());
     follower.open().await?;
     let server = Arc::new(serve::Server::new(broker, shared, config));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redrive_broker::Entry;
+use redrive_broker::{Entry, metrics::Described};
 
 /// Gauge: the log sequence up to which the view has read.
 pub const APPLIED_SEQUENCE: &str = "redrive_projector_applied_sequence";
@@ -20,6 +20,34 @@ pub const CHECKPOINTS_TOTAL: &str = "redrive_projector_checkpoints_total";
 pub const CHECKPOINT_SECONDS: &str = "redrive_projector_checkpoint_seconds";
 /// Histogram by `query` and `code`: how long an answer took, with waiting for the log.
 pub const QUERY_SECONDS: &str = "redrive_projector_query_seconds";
+
+/// All of this crate.
+pub const METRICS: &[Described] = &[
+    Described::gauge(
+        APPLIED_SEQUENCE,
+        &[],
+        "The log sequence up to which the view has read",
+    ),
+    Described::gauge(
+        LAG_MESSAGES,
+        &[],
+        "Messages of the log that the view has not read yet; looked at every five seconds",
+    ),
+    Described::counter(EVENTS_TOTAL, &[], "Events folded"),
+    Described::counter(
+        UNDECODABLE_TOTAL,
+        &[],
+        "Messages of the log that this version cannot read",
+    ),
+    Described::counter(REBUILDS_TOTAL, &[], "Rebuilds of the view from the log"),
+    Described::counter(CHECKPOINTS_TOTAL, &[], "Checkpoints written"),
+    Described::seconds(CHECKPOINT_SECONDS, &[], "How long a checkpoint took"),
+    Described::seconds(
+        QUERY_SECONDS,
+        &["query", "code"],
+        "How long an answer took, with waiting for the log",
+    ),
+];
 
 /// Bytes of a message that go into its mark.
 const PRINTED: usize = 1_024;

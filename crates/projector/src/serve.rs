@@ -95,12 +95,16 @@ impl<B: Broker> Server<B> {
             };
             match self.broker.serve(spec).await {
                 Ok(mut requests) => {
+                    self.config
+                        .vitals
+                        .send_modify(|vitals| vitals.serving = true);
                     if let Some(ready) = ready.take() {
                         ready.send(()).ok();
                     }
                     loop {
                         let room = answers.len() < ASKED;
                         tokio::select! {
+                            biased;
                             () = shutdown.cancelled() => break,
                             Some(_) = answers.join_next(), if !answers.is_empty() => {}
                             request = requests.next(), if room => match request {
@@ -114,7 +118,11 @@ impl<B: Broker> Server<B> {
                 }
                 Err(error) => tracing::warn!(%error, "queries cannot be served: trying again"),
             }
+            self.config
+                .vitals
+                .send_modify(|vitals| vitals.serving = false);
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = sleep(AGAIN) => {}
             }

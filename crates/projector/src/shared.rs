@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    blocking::Blocking,
     store::{Store, StoreError},
     view::{Loaded, View},
 };
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     applied: watch::Sender<u64>,
     /// Tells the follower that the view has to be made anew.
     pub(crate) unusable: Notify,
+    blocking: Blocking,
 }
 
 /// Why there is no answer now, though there may be one soon.
@@ -72,11 +74,12 @@ pub(crate) struct Listed {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(blocking: Blocking) -> Self {
         Self {
             inner: RwLock::default(),
             applied: watch::Sender::new(0),
             unusable: Notify::new(),
+            blocking,
         }
     }
 
@@ -135,10 +138,7 @@ impl Shared {
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => Err(StoreError::Broken(error.to_string())),
-        }
+        self.blocking.start(work).await
     }
 
     fn lost(&self, error: &StoreError) -> Unavailable {

@@ -30,6 +30,7 @@ use std::{
 
 use redrive_domain::{
     event,
+    evolve::FOLD,
     ids::{BatchKey, Namespace},
     query::BatchSummary,
     state::BatchState,
@@ -84,7 +85,7 @@ struct Checkpoint {
 /// to read one that this had to skip.
 fn format(shard: Shard) -> String {
     let (version, envelope) = (env!("CARGO_PKG_VERSION"), event::VERSION);
-    format!("view 1, redrive {version}, envelope {envelope}, shard {shard}")
+    format!("view 1, redrive {version}, envelope {envelope}, fold {FOLD}, shard {shard}")
 }
 
 /// Where a batch's state is.

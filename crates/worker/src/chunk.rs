@@ -103,6 +103,7 @@ async fn execute<B: Broker>(
     tracing::debug!(units = chunk.units.len(), ?took, result, "chunk ended");
     if execution.leaving == Leaving::Broken {
         tokio::select! {
+            biased;
             () = shared.drain.cancelled() => {}
             () = sleep(AFTER_FAILURE) => {}
         }

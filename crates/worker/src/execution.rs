@@ -95,6 +95,7 @@ impl<'a, B: Broker> Execution<'a, B> {
             max_output_bytes: chunk.max_output_bytes,
             cancelled: CancellationToken::new(),
             alive: flight.alive().clone(),
+            trace: trace.clone(),
         };
         Self {
             source: Some(plan.ready(&shared.reader)),
@@ -103,7 +104,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                 grace: shared.config.stop_grace,
                 room: sizes.room,
             },
-            reports: Reports::new(chunk.clone(), shared.config.id.clone(), sizes),
+            reports: Reports::new(chunk.clone(), &shared.config, sizes),
             submits: Submits::new(shared.clone(), metrics.clone(), trace, &flight),
             shared,
             metrics,

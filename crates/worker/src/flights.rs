@@ -111,7 +111,7 @@ impl Flights {
         }
         for held in lock(&self.held).values() {
             if let Some(at) = held.alive.last() {
-                let ago = crate::now().since(at);
+                let ago = crate::world::wall_clock().since(at);
                 tracing::debug!(chunk = %held.about.chunk, batch = %held.key, %ago, "the handler last said that it is alive");
             }
         }

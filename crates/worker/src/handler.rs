@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use redrive_domain::{
@@ -70,12 +71,30 @@ pub struct Context {
     pub cancelled: CancellationToken,
     /// When a handler last said that the work is alive: see [`Context::heartbeat`].
     pub alive: Alive,
+    /// W3C trace context (`traceparent`) of what caused the attempt.
+    pub trace: Option<String>,
 }
 
 impl Context {
     /// Says that a long attempt is still getting somewhere.
     pub fn heartbeat(&self) {
         self.alive.mark();
+    }
+
+    /// How long the attempt may go on, and until when by the wall clock: at most ten years.
+    #[must_use]
+    pub fn left(&self) -> (Duration, Timestamp) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = left.min(Duration::from_secs(10 * 365 * 86_400));
+        (left, crate::world::wall_clock().plus(left.into()))
+    }
+
+    /// Waits until nobody waits for the attempt any more.
+    pub(crate) async fn stopped(&self) {
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = tokio::time::sleep_until(self.deadline) => {}
+        }
     }
 }
 
@@ -86,7 +105,8 @@ pub struct Alive(Arc<AtomicI64>);
 impl Alive {
     /// It is alive now.
     pub fn mark(&self) {
-        self.0.store(crate::now().0, Ordering::Relaxed);
+        self.0
+            .store(crate::world::wall_clock().0, Ordering::Relaxed);
     }
 
     /// When it last said so, by the wall clock; `None` where it never did.
@@ -111,6 +131,9 @@ pub enum Done {
 /// The answer of a handler, later.
 pub type Processing<'a> = Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send + 'a>>;
 
+/// The end of what a handler keeps running, later.
+pub type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// Something that workers can do with a unit. Implementations hold no state of a batch: any unit may come to any
 /// worker, more than once.
 pub trait Handler: Send + Sync + 'static {
@@ -119,6 +142,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Does it, once. The future must not block: what computes for long belongs on a thread of its own. A panic is caught and counts as a failure of kind `crashed`.
     fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a>;
+
+    /// Ends what the handler keeps running between units. A worker that leaves asks for it once, when it has let go of
+    /// all its units, and waits for ten seconds at most.
+    fn close(&self) -> Closing<'_> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A handler made of a closure.

@@ -1,8 +1,15 @@
 //! The handlers that ship with Redrive.
 
+mod command;
+mod envelope;
 pub mod exec;
+mod exits;
 pub mod fetch;
+pub mod http;
 mod params;
+mod process;
+pub mod stdio;
+mod web;
 
 use std::sync::Arc;
 
@@ -21,6 +28,8 @@ pub fn builtin() -> Result<Vec<Arc<dyn Handler>>, InvalidName> {
     Ok(vec![
         Arc::new(exec::Exec::new(HandlerName::new(exec::Exec::NAME)?)),
         Arc::new(fetch::Fetch::new(HandlerName::new(fetch::Fetch::NAME)?)),
+        Arc::new(http::Http::new(HandlerName::new(http::Http::NAME)?)),
+        Arc::new(stdio::Stdio::new(HandlerName::new(stdio::Stdio::NAME)?)),
     ])
 }
 
@@ -40,6 +49,6 @@ mod tests {
             .iter()
             .map(|handler| handler.name().to_string())
             .collect();
-        assert_eq!(names, ["exec", "fetch"]);
+        assert_eq!(names, ["exec", "fetch", "http", "stdio"]);
     }
 }

@@ -48,6 +48,7 @@ pub(crate) async fn beat<B: Broker>(
             false => last + heart.config.heartbeat_every,
         };
         tokio::select! {
+            biased;
             () = gone.cancelled() => break,
             () = draining.cancelled(), if !told => {}
             () = heart.flights.taken.notified(), if !soon => {
@@ -76,17 +77,20 @@ impl<B: Broker> Heart<B> {
     async fn say(&self, draining: bool) -> Instant {
         let at = Instant::now();
         self.flights.log_alive();
+        // Each heartbeat shows that the worker is alive to those in its own process, too.
+        self.config.vitals.send_modify(|_| {});
         let heartbeat = Heartbeat {
             worker: self.config.id.clone(),
             host: self.config.host.clone(),
             pid: std::process::id(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             handlers: self.handlers.clone(),
             classes: self.config.classes.clone(),
             slots: self.config.slots.get(),
             draining,
             in_flight: self.flights.list(),
             started_at: self.started_at,
-            at: crate::now(),
+            at: self.config.world.now(),
         };
         let payload = match rmp_serde::to_vec_named(&heartbeat) {
             Ok(payload) => payload.into(),
@@ -131,6 +135,6 @@ pub(crate) async fn obey<B: Broker>(broker: B, config: Arc<Config>, flights: Arc
                 tracing::warn!(%error, "cannot listen to signals");
             }
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next(&config.world)).await;
     }
 }

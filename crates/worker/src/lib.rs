@@ -11,18 +11,11 @@ pub mod handler;
 pub mod handlers;
 mod heartbeat;
 mod inputs;
-mod metrics;
+pub mod metrics;
 mod report;
 mod runner;
 mod slots;
 mod submit;
+pub mod world;
 
 pub use runner::{Config, WorkerError, run};
-
-/// The time by the wall clock.
-fn now() -> redrive_domain::time::Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    redrive_domain::time::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}

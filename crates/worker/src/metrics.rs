@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
+use redrive_broker::metrics::Described;
 use redrive_domain::ids::HandlerName;
 
 /// Units, by handler and by what became of them (`completed`, `skipped`, `failed`, `returned`, `stopped`).
@@ -21,6 +22,34 @@ const REPORT_BYTES: &str = "redrive_worker_report_bytes_total";
 const READS: &str = "redrive_worker_log_reads_total";
 /// Errors of the broker that the worker went on after, by operation.
 const ERRORS: &str = "redrive_worker_broker_errors_total";
+
+/// All of this crate.
+pub const METRICS: &[Described] = &[
+    Described::counter(
+        UNITS,
+        &["handler", "result"],
+        "Units, by what became of them: completed, skipped, failed, returned or stopped",
+    ),
+    Described::seconds(UNIT_SECONDS, &["handler"], "Time in the handler for a unit"),
+    Described::counter(
+        CHUNKS,
+        &["handler", "result"],
+        "Chunks, by what became of them: done, stopped, kept or poison",
+    ),
+    Described::gauge(IN_FLIGHT, &["handler"], "Chunks held now"),
+    Described::counter(REPORTS, &["handler"], "Outcomes handed over"),
+    Described::counter(REPORT_BYTES, &["handler"], "Their bytes"),
+    Described::counter(
+        READS,
+        &[],
+        "Reads of the log for documents and inputs that were not at hand",
+    ),
+    Described::counter(
+        ERRORS,
+        &["operation"],
+        "Errors of the broker that the worker went on after",
+    ),
+];
 
 /// What is counted for the chunks of one handler.
 #[derive(Clone)]

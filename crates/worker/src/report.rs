@@ -12,6 +12,8 @@ use redrive_domain::{
     work::{Chunk, FailedUnits, Outcome},
 };
 
+use crate::{runner::Config, world::World};
+
 /// A report that holds this many bytes is closed.
 const CLOSE_AT: usize = 256 * 1024;
 /// Room that a message has beside what is counted here: names, headers, the chunk's address.
@@ -47,6 +49,7 @@ pub(crate) struct Reports {
     chunk: Arc<Chunk>,
     worker: WorkerId,
     sizes: Sizes,
+    world: World,
     open: Open,
     closed: Vec<Outcome>,
 }
@@ -63,11 +66,12 @@ struct Open {
 }
 
 impl Reports {
-    pub(crate) fn new(chunk: Arc<Chunk>, worker: WorkerId, sizes: Sizes) -> Self {
+    pub(crate) fn new(chunk: Arc<Chunk>, config: &Config, sizes: Sizes) -> Self {
         Self {
             chunk,
-            worker,
+            worker: config.id.clone(),
             sizes,
+            world: config.world.clone(),
             open: Open::default(),
             closed: Vec::new(),
         }
@@ -153,7 +157,7 @@ impl Reports {
                 .collect(),
             returned: open.returned,
             busy,
-            at: crate::now(),
+            at: self.world.now(),
         });
     }
 

@@ -1,6 +1,6 @@
 //! A worker: it takes chunks for what it serves, as fast as its slots allow, until it is told to leave.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use redrive_broker::{Broker, BrokerError, Deliveries};
 use redrive_domain::{
@@ -8,8 +8,9 @@ use redrive_domain::{
     subject::Shard,
 };
 use tokio::{
+    sync::watch,
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
@@ -22,6 +23,7 @@ use crate::{
     inputs::Reader,
     metrics::{self, HandlerMetrics},
     slots::{Slot, Slots},
+    world::World,
 };
 
 /// How long to wait for a chunk while nobody else wants the slot.
@@ -30,6 +32,9 @@ const WAIT_ALONE: Duration = Duration::from_secs(1);
 const WAIT_SHARED: Duration = Duration::from_millis(50);
 /// Where others want the slot now and there is no chunk, how long to leave it to them.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long what handlers keep running may take to end.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -52,6 +57,17 @@ pub struct Config {
     pub cache_bytes: u64,
     /// The machine that it runs on, as heartbeats name it.
     pub host: String,
+    /// Where the time and the chance come from.
+    pub world: World,
+    /// Where it says how it is doing, at least with each heartbeat.
+    pub vitals: watch::Sender<Vitals>,
+}
+
+/// How a worker is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// For which handlers and classes it cannot take chunks just now.
+    pub failing: BTreeSet<(HandlerName, ResourceClass)>,
 }
 
 impl Config {
@@ -70,6 +86,8 @@ impl Config {
             heartbeat_every: Duration::from_secs(1),
             cache_bytes: 64 << 20,
             host: "unknown".into(),
+            world: World::default(),
+            vitals: watch::Sender::default(),
         }
     }
 }
@@ -145,7 +163,7 @@ pub async fn run<B: Broker>(
         shared.config.clone(),
         names,
         shared.flights.clone(),
-        crate::now(),
+        shared.config.world.now(),
         shared.drain.clone(),
         gone.clone(),
     )));
@@ -183,6 +201,10 @@ pub async fn run<B: Broker>(
     while let Some(ended) = pullers.join_next().await {
         ended.map_err(|error| WorkerError::Crashed(error.to_string()))?;
     }
+    let closing = futures::future::join_all(handlers.iter().map(|handler| handler.close()));
+    if timeout(CLOSING, closing).await.is_err() {
+        tracing::warn!(after = ?CLOSING, "what handlers keep running has not ended; it is killed");
+    }
     gone.cancel();
     if let Err(error) = beating.await {
         tracing::error!(%error, "the heartbeats ended unexpectedly");
@@ -209,13 +231,18 @@ impl<B: Broker> Puller<B> {
         let mut source = None;
         while !drain.is_cancelled() {
             match self.step(&mut source).await {
-                Ok(()) => backoff = Backoff::default(),
+                Ok(()) => {
+                    backoff = Backoff::default();
+                    self.note(false);
+                }
                 Err(error) => {
                     source = None;
-                    let wait = backoff.next();
+                    self.note(true);
+                    let wait = backoff.next(&self.shared.config.world);
                     metrics::broker_error("take");
                     tracing::warn!(%error, ?wait, "cannot take chunks; trying again");
                     tokio::select! {
+                        biased;
                         () = drain.cancelled() => {}
                         () = sleep(wait) => {}
                     }
@@ -226,6 +253,18 @@ impl<B: Broker> Puller<B> {
         while let Some(ended) = self.chunks.join_next().await {
             log_end(ended);
         }
+    }
+
+    /// Notes whether taking fails.
+    fn note(&self, fails: bool) {
+        let pool = (self.handler.name(), self.class.clone());
+        self.shared
+            .config
+            .vitals
+            .send_if_modified(|vitals| match fails {
+                true => vitals.failing.insert(pool),
+                false => vitals.failing.remove(&pool),
+            });
     }
 
     async fn step(&mut self, source: &mut Option<Box<dyn Deliveries>>) -> Result<(), BrokerError> {
@@ -252,6 +291,7 @@ impl<B: Broker> Puller<B> {
         if deliveries.is_empty() && wait.is_zero() {
             drop(slot);
             tokio::select! {
+                biased;
                 () = shared.drain.cancelled() => {}
                 () = sleep(PAUSE) => {}
             }
@@ -308,9 +348,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self, world: &World) -> Duration {
         let ms = 100_u64 << self.tries.min(6);
         self.tries += 1;
-        Duration::from_millis(ms.min(5_000)).mul_f64(rand::random_range(0.5..1.0))
+        Duration::from_millis(ms.min(5_000)).mul_f64(0.5 + world.fraction() / 2.0)
     }
 }

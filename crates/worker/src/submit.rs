@@ -38,7 +38,7 @@ impl<B: Broker> Submits<B> {
                 "{}.{}.{:016x}",
                 flight.chunk(),
                 shared.config.id,
-                rand::random::<u64>()
+                shared.config.world.number()
             ),
             shared,
             metrics,

@@ -5,7 +5,7 @@ mod handlers_support;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use handlers_support::{PATIENCE, context, eventually, name, unit, with_input};
+use handlers_support::{PATIENCE, context, eventually, name, runs, unit, with_input};
 use redrive_domain::{
     document::{Document, Output},
     failure::{Failure, FailureClass, FailureKind},
@@ -40,17 +40,6 @@ fn body(done: Result<Done, Failure>) -> String {
 
 fn exit(code: u32) -> Value {
     json!({ "command": ["sh", "-c", format!("exit {code}")] })
-}
-
-/// Whether a process runs. One that is dead and not yet buried does not.
-fn runs(pid: &str) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Err(_) => false,
-        Ok(stat) => {
-            let state = stat.rsplit_once(')').unwrap().1.trim_start();
-            !state.starts_with(['Z', 'X'])
-        }
-    }
 }
 
 fn pids(file: &Path) -> Vec<String> {

@@ -95,8 +95,10 @@ pub async fn lost_work_is_missing_until_ensured<P: Provider>(provider: &P) {
 
 pub async fn a_lost_inbox_is_missing_until_ensured<P: Provider>(provider: &P) {
     let broker = ready(provider).await;
+    let outcome = || message("rd.out.0.ns.a", "1");
+    broker.submit(outcome(), None).await.unwrap();
     let mut inbox = broker.inbox().await.unwrap();
-    assert!(inbox.next(1, QUIET).await.unwrap().is_empty());
+    let before = gather(&mut *inbox, 1).await;
     provider.lose(Lost::Inbox).await;
     let end = Instant::now() + BOUND;
     while let Ok(some) = inbox.next(1, QUIET).await {
@@ -104,12 +106,11 @@ pub async fn a_lost_inbox_is_missing_until_ensured<P: Provider>(provider: &P) {
         assert!(Instant::now() < end, "its reader never hears of it");
     }
     broker.ensure().await.unwrap();
-    broker
-        .submit(message("rd.out.0.ns.a", "1"), None)
-        .await
-        .unwrap();
+    broker.submit(outcome(), None).await.unwrap();
     let mut inbox = broker.inbox().await.unwrap();
-    assert_eq!(gather(&mut *inbox, 1).await.len(), 1);
+    let after = gather(&mut *inbox, 1).await;
+    assert_eq!(after.len(), 1);
+    assert_ne!(after[0].id, before[0].id, "two messages share an id");
 }
 
 pub async fn a_lost_bucket_of_leases_comes_back<P: Provider>(provider: &P) {
@@ -196,4 +197,27 @@ pub async fn leases_have_names<P: Provider>(provider: &P) {
         broker.lease("coordinator", "b").await,
         Ok(Lease::HeldBy("a".to_owned()))
     );
+}
+
+pub async fn the_snapshot_is_the_one_kept_last<P: Provider>(provider: &P) {
+    let (broker, other) = (ready(provider).await, provider.connect().await);
+    assert_eq!(broker.snapshot().await, Ok(None));
+    // In several pieces, in one, and in none.
+    let large: Bytes = (0..3 * MAX_PAYLOAD + 7)
+        .map(|i| u8::try_from(i % 251).unwrap())
+        .collect::<Vec<u8>>()
+        .into();
+    for snapshot in [large, Bytes::from_static(b"small"), Bytes::new()] {
+        broker.keep_snapshot(snapshot.clone()).await.unwrap();
+        assert!(other.snapshot().await == Ok(Some(snapshot)));
+    }
+}
+
+pub async fn a_lost_snapshot_is_none_and_another_can_be_kept<P: Provider>(provider: &P) {
+    let broker = ready(provider).await;
+    broker.keep_snapshot("one".into()).await.unwrap();
+    provider.lose(Lost::Snapshots).await;
+    assert_eq!(broker.snapshot().await, Ok(None));
+    broker.keep_snapshot("two".into()).await.unwrap();
+    assert_eq!(broker.snapshot().await, Ok(Some("two".into())));
 }

@@ -16,6 +16,10 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 pub(super) struct Queue {
     /// Which queue it is, or who reads it: what belongs to another one is void.
     pub(super) incarnation: u64,
+    /// Which queue it is, whoever reads it.
+    number: u64,
+    /// Whether somebody has become its reader.
+    pub(super) is_read: bool,
     last: u64,
     messages: BTreeMap<u64, Queued>,
     ids: BTreeMap<String, Instant>,
@@ -32,6 +36,8 @@ impl Queue {
     pub(super) fn new(incarnation: u64) -> Self {
         Self {
             incarnation,
+            number: incarnation,
+            is_read: false,
             last: 0,
             messages: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -61,6 +67,7 @@ impl Queue {
     /// Gives everything to a new reader, as if it had never been delivered.
     pub(super) fn start_over(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
+        self.is_read = true;
         for queued in self.messages.values_mut() {
             queued.held = None;
             queued.delivered = 0;
@@ -70,6 +77,14 @@ impl Queue {
     pub(super) fn purge(&mut self, filter: &str) {
         self.messages
             .retain(|_, queued| !matches(filter, &queued.message.subject));
+    }
+
+    /// How many messages nobody has, and how many somebody has.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let now = Instant::now();
+        let is_held = |queued: &&Queued| queued.held.is_some_and(|until| until > now);
+        let held = self.messages.values().filter(is_held).count();
+        ((self.messages.len() - held) as u64, held as u64)
     }
 
     pub(super) fn subjects(&self) -> Vec<String> {
@@ -100,6 +115,7 @@ impl Taker {
             .queue(self.part)
             .filter(|queue| queue.incarnation == self.incarnation)
             .ok_or_else(|| BrokerError::Missing(format!("{:?}", self.part)))?;
+        let number = queue.number;
         let mut taken = Vec::new();
         let mut again: Option<Instant> = None;
         for (seq, queued) in &mut queue.messages {
@@ -119,7 +135,7 @@ impl Taker {
                 subject: queued.message.subject.clone(),
                 payload: queued.message.payload.clone(),
                 trace: queued.message.trace.clone(),
-                id: u128::from(*seq),
+                id: u128::from(number) << 64 | u128::from(*seq),
                 delivered: queued.delivered,
                 receipt: Box::new(MemoryReceipt {
                     store: self.store.clone(),
@@ -137,15 +153,14 @@ impl Deliveries for Taker {
     fn next(&mut self, max: usize, wait_for: Duration) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         async move {
             let end = Instant::now() + wait_for;
-            let mut changes = self.store.changes.subscribe();
             loop {
-                changes.mark_unchanged();
+                let changed = self.store.changes.notified();
                 let (taken, again) = self.take(max)?;
                 if !taken.is_empty() || Instant::now() >= end {
                     return Ok(taken);
                 }
                 let until = again.map_or(end, |again| again.min(end));
-                wait(&mut changes, Some(until)).await;
+                wait(changed, Some(until)).await;
             }
         }
         .boxed()

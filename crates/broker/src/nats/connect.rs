@@ -95,6 +95,20 @@ impl Address {
     }
 }
 
+/// The URL, or several with commas between, as it may be shown: the secrets in it are replaced by `***`.
+#[must_use]
+pub fn masked(urls: &str) -> String {
+    let mask = |url: &str| {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+        match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://***@{host}"),
+            None => url.to_owned(),
+        }
+    };
+    let all: Vec<String> = urls.split(',').map(|url| mask(url.trim())).collect();
+    all.join(",")
+}
+
 /// Resolves `%41` and the like; what is not such an escape stays as it is.
 fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
@@ -241,6 +255,8 @@ mod tests {
         assert!(token.login == Login::Token("s\u{fffd}cret%2".to_owned()));
         let none = Address::parse("host:4222");
         assert_eq!(none.printable(), "nats://host:4222");
+        let shown = masked("nats://ann:p%40ss@w:rd@host:4222, tls://s3cret@other,third:1");
+        assert_eq!(shown, "nats://***@host:4222,tls://***@other,third:1");
         assert!(none.login == Login::None);
     }
 }

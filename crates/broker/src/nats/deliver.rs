@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use redrive_domain::{
     ids::{HandlerName, ResourceClass},
-    subject,
+    subject::{self, Shard},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
@@ -91,6 +91,35 @@ fn count(source: &'static str, deliveries: &[Delivery]) {
     }
 }
 
+/// The consumer of the inbox of that name, as it should be.
+pub(super) fn inbox_config(name: &str) -> Value {
+    json!({
+        "durable_name": name,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": seconds(ACK_WAIT_SECONDS),
+        "max_deliver": -1,
+        "max_ack_pending": UNACKED,
+        "replay_policy": "instant",
+    })
+}
+
+/// The consumer of a handler and a class, as it should be.
+pub(super) fn work_config(shard: Shard, handler: &HandlerName, class: &ResourceClass) -> Value {
+    json!({
+        "durable_name": work_consumer(handler, class),
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": seconds(ACK_WAIT_SECONDS),
+        "max_deliver": -1,
+        "max_ack_pending": UNACKED,
+        "max_waiting": 10_000,
+        "replay_policy": "instant",
+        "filter_subject": subject::chunks_for(shard, handler, class),
+        "inactive_threshold": seconds(UNUSED_SECONDS),
+    })
+}
+
 impl Inner {
     /// Makes a consumer of the inbox that is this reader's alone. A name of its own keeps an earlier reader's
     /// requests and acknowledgements, should they come late, from touching what is this reader's.
@@ -103,15 +132,7 @@ impl Inner {
                 self.delete_consumer(stream, &earlier).await?;
             }
             let pull = Pull::open(self, stream, &name).await?;
-            let config = json!({
-                "durable_name": name,
-                "deliver_policy": "all",
-                "ack_policy": "explicit",
-                "ack_wait": seconds(ACK_WAIT_SECONDS),
-                "max_deliver": -1,
-                "max_ack_pending": UNACKED,
-                "replay_policy": "instant",
-            });
+            let config = inbox_config(&name);
             match self.create_consumer(stream, &name, config).await? {
                 Ok(_) => {
                     return Ok(Inbox {
@@ -136,18 +157,7 @@ impl Inner {
     ) -> Result<Work> {
         let stream = &self.names.work;
         let name = work_consumer(handler, class);
-        let config = json!({
-            "durable_name": name,
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "ack_wait": seconds(ACK_WAIT_SECONDS),
-            "max_deliver": -1,
-            "max_ack_pending": UNACKED,
-            "max_waiting": 10_000,
-            "replay_policy": "instant",
-            "filter_subject": subject::chunks_for(self.options.shard, handler, class),
-            "inactive_threshold": seconds(UNUSED_SECONDS),
-        });
+        let config = work_config(self.options.shard, handler, class);
         let pull = Pull::open(self, stream, &name).await?;
         self.create_consumer(stream, &name, config)
             .await?

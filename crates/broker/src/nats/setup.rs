@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use async_nats::jetstream::{self, response::Response};
 
 use super::{Inner, error};
-use crate::{BrokerError, Entry, Result};
+use crate::{BrokerError, Entry, Result, StreamRole};
 
 /// How long a delivery may stay without an answer.
 pub(super) const ACK_WAIT_SECONDS: u64 = 30;
@@ -21,6 +21,7 @@ pub(super) struct Names {
     pub(super) inbox: String,
     pub(super) work: String,
     pub(super) lease_bucket: String,
+    pub(super) snapshots: String,
 }
 
 impl Names {
@@ -30,6 +31,7 @@ impl Names {
             inbox: format!("RD_INBOX_{shard}"),
             work: format!("RD_WORK_{shard}"),
             lease_bucket: format!("RD_LEASES_{shard}"),
+            snapshots: format!("RD_SNAPSHOTS_{shard}"),
         }
     }
 
@@ -47,8 +49,34 @@ pub(super) fn work_consumer(handler: &HandlerName, class: &ResourceClass) -> Str
     format!("{handler}+{class}")
 }
 
+/// Whose consumer it is, by its name.
+pub(super) fn pool_of(consumer: &str) -> Option<(HandlerName, ResourceClass)> {
+    let (handler, class) = consumer.split_once('+')?;
+    Some((handler.parse().ok()?, class.parse().ok()?))
+}
+
 pub(super) const fn seconds(seconds: u64) -> u64 {
     seconds * 1_000_000_000
+}
+
+/// A stream as it should be.
+pub(super) struct Wanted {
+    pub(super) role: StreamRole,
+    pub(super) name: String,
+    /// Its settings, as the JetStream API has them; without the number of copies, which is the operator's.
+    pub(super) config: Value,
+}
+
+impl Wanted {
+    /// No stream has a limit that nobody asked for.
+    fn with_usual(mut self) -> Self {
+        if let Some(config) = self.config.as_object_mut() {
+            for unlimited in ["max_consumers", "max_msgs", "max_bytes"] {
+                config.entry(unlimited).or_insert(json!(-1));
+            }
+        }
+        self
+    }
 }
 
 /// The part of a stream's info that is used here; the rest differs from version to version.
@@ -138,7 +166,8 @@ impl Inner {
             .map_err(|error| error::api(what, &error))
     }
 
-    pub(super) async fn ensure(&self) -> Result<()> {
+    /// The streams of the shard, as they should be. Settings that are left out are the broker's to choose.
+    pub(super) fn wanted(&self) -> [Wanted; 5] {
         let shard = self.options.shard;
         let names = &self.names;
         // A full log must refuse what is new: dropping what is old would lose the truth.
@@ -146,54 +175,65 @@ impl Inner {
             .options
             .max_log_bytes
             .map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.ensure_stream(
-            &names.events,
-            json!({
-                "subjects": [subject::events(shard)],
-                "retention": "limits",
-                "storage": "file",
-                "discard": "new",
-                "max_bytes": max_bytes,
-                "deny_delete": true,
-                "deny_purge": true,
-                "allow_direct": true,
-                "duplicate_window": seconds(1),
-            }),
-        )
-        .await?;
-        self.ensure_stream(
-            &names.inbox,
-            json!({
-                "subjects": [subject::COMMANDS, subject::outcomes(shard)],
-                "retention": "workqueue",
-                "storage": "file",
-                "duplicate_window": seconds(120),
-            }),
-        )
-        .await?;
-        self.ensure_stream(
-            &names.work,
-            json!({
-                "subjects": [subject::chunks(shard)],
-                "retention": "workqueue",
-                "storage": "file",
-                "duplicate_window": seconds(120),
-            }),
-        )
-        .await?;
-        self.ensure_leases().await
-    }
-
-    pub(super) async fn ensure_leases(&self) -> Result<()> {
-        // The broker refuses an age below 100 ms.
-        let age = self.options.lease_ttl.as_nanos().max(100_000_000);
-        let age = u64::try_from(age).unwrap_or(u64::MAX);
-        let found = self
-            .ensure_stream(
-                &self.names.leases(),
-                json!({
+        let age = self.lease_age();
+        [
+            Wanted {
+                role: StreamRole::Log,
+                name: names.events.clone(),
+                config: json!({
+                    "subjects": [subject::events(shard)],
+                    "retention": "limits",
+                    "storage": "file",
+                    "discard": "new",
+                    "max_bytes": max_bytes,
+                    "max_age": 0,
+                    "deny_delete": true,
+                    "deny_purge": true,
+                    "allow_direct": true,
+                    "duplicate_window": seconds(1),
+                }),
+            },
+            Wanted {
+                role: StreamRole::Inbox,
+                name: names.inbox.clone(),
+                config: json!({
+                    "subjects": [subject::COMMANDS, subject::outcomes(shard)],
+                    "retention": "workqueue",
+                    "storage": "file",
+                    "max_age": 0,
+                    "duplicate_window": seconds(120),
+                }),
+            },
+            Wanted {
+                role: StreamRole::Work,
+                name: names.work.clone(),
+                config: json!({
+                    "subjects": [subject::chunks(shard)],
+                    "retention": "workqueue",
+                    "storage": "file",
+                    "max_age": 0,
+                    "duplicate_window": seconds(120),
+                }),
+            },
+            Wanted {
+                role: StreamRole::Snapshots,
+                name: names.snapshots.clone(),
+                config: json!({
+                    "description": "what a leader has folded: a cache",
+                    "subjects": [subject::snapshots(shard)],
+                    "retention": "limits",
+                    "storage": "file",
+                    "discard": "old",
+                    "max_age": 0,
+                    "duplicate_window": seconds(1),
+                }),
+            },
+            Wanted {
+                role: StreamRole::Leases,
+                name: names.leases(),
+                config: json!({
                     "description": "who tries to be what",
-                    "subjects": [format!("$KV.{}.>", self.names.lease_bucket)],
+                    "subjects": [format!("$KV.{}.>", names.lease_bucket)],
                     "retention": "limits",
                     // A lease does not outlive the broker's restart, which takes longer than it lasts.
                     "storage": "memory",
@@ -205,8 +245,39 @@ impl Inner {
                     "allow_rollup_hdrs": true,
                     "allow_direct": true,
                 }),
-            )
-            .await?;
+            },
+        ]
+        .map(Wanted::with_usual)
+    }
+
+    /// How long a lease lasts, in nanoseconds. The broker refuses less than 100 ms.
+    fn lease_age(&self) -> u64 {
+        let age = self.options.lease_ttl.as_nanos().max(100_000_000);
+        u64::try_from(age).unwrap_or(u64::MAX)
+    }
+
+    pub(super) async fn ensure(&self) -> Result<()> {
+        let [events, inbox, work, snapshots, leases] = self.wanted();
+        for wanted in [events, inbox, work, snapshots] {
+            self.ensure_stream(wanted).await?;
+        }
+        self.ensure_lease_bucket(leases).await
+    }
+
+    pub(super) async fn ensure_leases(&self) -> Result<()> {
+        let [.., leases] = self.wanted();
+        self.ensure_lease_bucket(leases).await
+    }
+
+    pub(super) async fn ensure_snapshots(&self) -> Result<()> {
+        let [.., snapshots, _] = self.wanted();
+        self.ensure_stream(snapshots).await?;
+        Ok(())
+    }
+
+    async fn ensure_lease_bucket(&self, leases: Wanted) -> Result<()> {
+        let age = self.lease_age();
+        let found = self.ensure_stream(leases).await?;
         if found.config.max_age != age {
             tracing::warn!(
                 bucket = self.names.lease_bucket,
@@ -219,7 +290,11 @@ impl Inner {
     }
 
     /// Creates a stream if there is none of that name.
-    async fn ensure_stream(&self, name: &str, mut config: Value) -> Result<StreamInfo> {
+    async fn ensure_stream(&self, wanted: Wanted) -> Result<StreamInfo> {
+        let Wanted {
+            name, mut config, ..
+        } = wanted;
+        let name = name.as_str();
         let info = format!("STREAM.INFO.{name}");
         match self.api(name, &info, &()).await? {
             Ok(info) => return Ok(info),
@@ -231,9 +306,6 @@ impl Inner {
         if let Some(config) = config.as_object_mut() {
             config.insert("name".to_owned(), json!(name));
             config.insert("num_replicas".to_owned(), json!(self.options.replicas));
-            config.insert("max_consumers".to_owned(), json!(-1));
-            config.insert("max_msgs".to_owned(), json!(-1));
-            config.entry("max_bytes").or_insert(json!(-1));
         }
         match self
             .api(name, &format!("STREAM.CREATE.{name}"), &config)

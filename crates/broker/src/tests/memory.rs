@@ -17,6 +17,7 @@ impl Provider for MemoryBroker {
                 Lost::Inbox => Part::Inbox,
                 Lost::Work => Part::Work,
                 Lost::Leases => Part::Leases,
+                Lost::Snapshots => Part::Snapshot,
             },
         );
     }

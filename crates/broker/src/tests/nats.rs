@@ -44,6 +44,7 @@ impl Provider for NatsProvider {
             Lost::Inbox => "RD_INBOX_0",
             Lost::Work => "RD_WORK_0",
             Lost::Leases => "KV_RD_LEASES_0",
+            Lost::Snapshots => "RD_SNAPSHOTS_0",
         };
         async_nats::jetstream::new(client)
             .delete_stream(stream)
@@ -90,5 +91,6 @@ mod oldest {
     }
 }
 
+mod altered;
 mod cluster;
 mod faults;

@@ -1,6 +1,6 @@
 //! The roles, and the demo.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 use redrive_domain::{
@@ -18,6 +18,14 @@ pub(crate) struct DemoArgs {
     pub(crate) ask: String,
 }
 
+/// Where a role is watched.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct HttpArg {
+    /// Answer /metrics, /livez and /readyz over HTTP at this address, for instance 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
     /// The broker's port on 127.0.0.1; 0 for any that is free
@@ -26,6 +34,8 @@ pub(crate) struct DevArgs {
     /// Documents to work on at once [default: the number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroU32>,
+    #[command(flatten)]
+    pub(crate) http: HttpArg,
 }
 
 #[derive(Debug, Args)]
@@ -33,6 +43,8 @@ pub(crate) struct CoordinatorArgs {
     /// A name that no other coordinator has [default: host and process]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) http: HttpArg,
 }
 
 #[derive(Debug, Args)]
@@ -40,8 +52,8 @@ pub(crate) struct WorkerArgs {
     /// A name that no other worker has [default: host and process]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Handlers to serve. exec runs whatever command a pipeline names: serve it only where all who may submit are trusted
-    #[arg(long = "handler", value_name = "NAME", default_values = ["exec", "fetch"], value_delimiter = ',')]
+    /// Handlers to serve. exec and stdio run whatever command a pipeline names: serve them only where all who may submit are trusted
+    #[arg(long = "handler", value_name = "NAME", default_values = ["exec", "fetch", "http", "stdio"], value_delimiter = ',')]
     pub(crate) handlers: Vec<HandlerName>,
     /// Resource classes to serve
     #[arg(long = "class", value_name = "NAME", default_values = ["cpu"], value_delimiter = ',')]
@@ -52,6 +64,8 @@ pub(crate) struct WorkerArgs {
     /// How long what runs may go on after SIGTERM
     #[arg(long, default_value = "30s", value_name = "SPAN")]
     pub(crate) drain: Millis,
+    #[command(flatten)]
+    pub(crate) http: HttpArg,
 }
 
 #[derive(Debug, Args)]
@@ -59,4 +73,6 @@ pub(crate) struct ProjectorArgs {
     /// Where to keep the read model; a cache that may be deleted at any time [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) http: HttpArg,
 }

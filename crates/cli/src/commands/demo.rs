@@ -32,6 +32,7 @@ use crate::{
     settings::Settings,
     signals,
     system::{Folder, Life, System},
+    vigil::Vigil,
 };
 
 pub(crate) async fn demo(
@@ -51,7 +52,7 @@ pub(crate) async fn demo(
     );
     let stop = signals::shutdown()?;
     let broken = texts::write_broken(folder.path())?;
-    let mut system = System::start(folder.clone(), None, Life::Own).await?;
+    let mut system = System::start(folder.clone(), None, Life::Own, Vigil::default()).await?;
     let mut config = redrive_worker::Config::new(0, identity::worker()?);
     config.host = identity::host();
     let mut served = handlers::builtin()?;

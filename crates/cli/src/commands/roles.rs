@@ -8,12 +8,13 @@ use redrive_worker::{handler::Handler, handlers};
 
 use crate::{
     app,
-    args::{CoordinatorArgs, DevArgs, ProjectorArgs, WorkerArgs},
+    args::{CoordinatorArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs},
     exit::{Exit, usage},
-    identity, say,
+    http, identity, say,
     settings::Settings,
     signals,
     system::{Folder, Life, System},
+    vigil::Vigil,
 };
 
 /// The broker of a role that runs by itself.
@@ -23,11 +24,22 @@ fn url(settings: &Settings) -> &str {
     settings.nats_url.as_deref().unwrap_or(USUAL_URL)
 }
 
+async fn serve_http(
+    settings: &Settings,
+    given: HttpArg,
+    vigil: &Vigil,
+) -> anyhow::Result<Option<http::Served>> {
+    http::serve(given.http.or(settings.http), vigil).await
+}
+
 pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Exit> {
     let stop = signals::shutdown()?;
     let folder = Folder::new(&settings.data)?;
     let data = folder.path().display().to_string();
-    let mut system = System::start(folder, (args.port > 0).then_some(args.port), Life::Own).await?;
+    let vigil = Vigil::default();
+    let _http = serve_http(settings, args.http, &vigil).await?;
+    let port = (args.port > 0).then_some(args.port);
+    let mut system = System::start(folder, port, Life::Own, vigil).await?;
     let mut config = redrive_worker::Config::new(0, identity::worker()?);
     config.host = identity::host();
     if let Some(jobs) = args.jobs {
@@ -63,10 +75,14 @@ pub(crate) async fn coordinator(
     args: CoordinatorArgs,
 ) -> anyhow::Result<Exit> {
     let stop = signals::shutdown()?;
+    let vigil = Vigil::default();
+    let _http = serve_http(settings, args.http, &vigil).await?;
     let broker = app::connect(settings, url(settings)).await?;
     let name = args.name.unwrap_or_else(|| identity::unique("coordinator"));
     tracing::info!(name, "coordinator");
-    redrive_coordinator::run(broker, redrive_coordinator::Config::new(name), stop).await?;
+    let config = redrive_coordinator::Config::new(name);
+    vigil.coordinator(&broker, &config);
+    redrive_coordinator::run(broker, config, stop).await?;
     Ok(Exit::Done)
 }
 
@@ -83,10 +99,12 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
                 .collect();
             usage(format!(
                 "--handler {wanted}: there is no such handler here; there are {}",
-                known.join(" and ")
+                known.join(", ")
             ))
         })?));
     }
+    let vigil = Vigil::default();
+    let _http = serve_http(settings, args.http, &vigil).await?;
     let broker = app::connect(settings, url(settings)).await?;
     let id = match args.name {
         Some(name) => WorkerId::new(name)?,
@@ -100,12 +118,15 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
     if let Some(jobs) = args.jobs {
         config.slots = jobs;
     }
+    vigil.worker(&broker, &config, &stop);
     redrive_worker::run(broker, config, served, stop).await?;
     Ok(Exit::Done)
 }
 
 pub(crate) async fn projector(settings: &Settings, args: ProjectorArgs) -> anyhow::Result<Exit> {
     let stop = signals::shutdown()?;
+    let vigil = Vigil::default();
+    let _http = serve_http(settings, args.http, &vigil).await?;
     let broker = app::connect(settings, url(settings)).await?;
     redrive_broker::Broker::ensure(&broker)
         .await
@@ -115,6 +136,7 @@ pub(crate) async fn projector(settings: &Settings, args: ProjectorArgs) -> anyho
         data_dir: args.store,
         ..redrive_projector::Config::default()
     };
+    vigil.projector(&broker, &config);
     redrive_projector::run(broker, config, stop).await?;
     Ok(Exit::Done)
 }

@@ -29,7 +29,7 @@ use crate::{
 
 /// Jobs of a resource class with this prefix run in the terminal of whoever runs the batch: they need its files, its
 /// programs and its environment.
-const HERE: &str = "run-";
+pub(crate) const HERE: &str = "run-";
 
 /// Runs a batch here.
 pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
@@ -51,8 +51,9 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
         Start::OnSubmit
     };
     let stop = signals::shutdown()?;
+    let served = handlers_of(&pipeline);
     create(app, &args.inputs.bucket, batch, pipeline, start).await?;
-    let here = Here::start(app, vec![class], args.jobs)?;
+    let here = Here::start(app, vec![class], &served, args.jobs)?;
     let mut upload = Upload::new(
         &app.client,
         args.inputs.bucket.clone(),
@@ -93,7 +94,9 @@ pub(crate) async fn work_here(
     jobs: Option<NonZeroU32>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let here = Here::start(app, classes(view), jobs)?;
+    let jobs_of = view.tiers.iter().flat_map(|tier| &tier.jobs);
+    let served = jobs_of.map(|job| job.handler.to_string()).collect();
+    let here = Here::start(app, classes(view), &served, jobs)?;
     finish_here(app, here, view.summary.batch, seq, stop).await
 }
 
@@ -102,6 +105,15 @@ pub(crate) fn runs_here(view: &BatchView) -> bool {
     classes(view)
         .iter()
         .any(|class| class.as_str().starts_with(HERE))
+}
+
+/// The handlers that a pipeline asks for.
+fn handlers_of(pipeline: &Value) -> BTreeSet<String> {
+    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned();
+    let tiers = list(pipeline, "tiers").into_iter().flatten();
+    let jobs = tiers.filter_map(|tier| list(&tier, "jobs")).flatten();
+    jobs.filter_map(|job| Some(job.get("handler")?.as_str()?.to_owned()))
+        .collect()
 }
 
 fn classes(view: &BatchView) -> Vec<ResourceClass> {
@@ -191,6 +203,7 @@ impl Here {
     fn start(
         app: &App,
         classes: Vec<ResourceClass>,
+        served: &BTreeSet<String>,
         jobs: Option<NonZeroU32>,
     ) -> anyhow::Result<Self> {
         let mut config = redrive_worker::Config::new(0, identity::worker()?);
@@ -202,7 +215,15 @@ impl Here {
         }
         let stop = CancellationToken::new();
         let (broker, token) = (app.client.broker().clone(), stop.clone());
-        let handlers = handlers::builtin()?;
+        let mut handlers = handlers::builtin()?;
+        // Those that the batch does not ask for would only take turns at the slots. Where it asks for none of them, the
+        // worker still has to be there to be told of the end.
+        if handlers
+            .iter()
+            .any(|handler| served.contains(handler.name().as_str()))
+        {
+            handlers.retain(|handler| served.contains(handler.name().as_str()));
+        }
         let worker = tokio::spawn(async move {
             if let Err(error) = redrive_worker::run(broker, config, handlers, token).await {
                 tracing::error!(%error, "the worker ended");

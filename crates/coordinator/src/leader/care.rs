@@ -12,7 +12,7 @@ use redrive_domain::{
     work::{Chunk, Signal},
 };
 
-use super::{CARE, Leader, hash};
+use super::{CARE, Leader, OVER_KEPT, hash};
 use crate::{
     metrics,
     round::{Origin, Round},
@@ -21,8 +21,6 @@ use crate::{
 
 /// How long a chunk may lie unclaimed before somebody asks whether the broker still has it.
 const UNCLAIMED: Millis = Millis::seconds(5);
-/// Batches that are over and stay in memory for whoever asks again.
-const OVER_KEPT: usize = 128;
 
 impl<B: Broker> Leader<'_, B> {
     pub(super) async fn signal(&self, signal: &Signal) {
@@ -72,6 +70,7 @@ impl<B: Broker> Leader<'_, B> {
         }
         self.append(round).await?;
         self.look_for_unclaimed(now).await?;
+        self.keep_snapshot();
         #[allow(clippy::cast_precision_loss)]
         {
             ::metrics::gauge!(metrics::CHUNKS_OUT).set(self.dispatch.chunks_out() as f64);

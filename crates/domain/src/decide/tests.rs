@@ -6,6 +6,7 @@ mod commands;
 mod documents;
 mod driver;
 mod flow;
+mod invariants;
 mod outcomes;
 mod pause;
 mod plan;

@@ -54,7 +54,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_events_in_no_order_make_it_panic_or_break_an_invariant(
+    fn evolve_is_total_no_events_in_no_order_make_it_panic_or_break_an_invariant(
         sound in any::<bool>(),
         settling in any::<bool>(),
         log in vec((any::<u64>(), arbitrary::envelope()), 0..40),

@@ -4,16 +4,9 @@
 //! standard output, and says by its exit code what became of it. It leads a process group of its own, of which nothing
 //! is left when the attempt is over.
 
-mod exits;
 mod process;
 mod settings;
 mod template;
-
-use std::{
-    io,
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
 
 use redrive_domain::{
     document::Output,
@@ -21,16 +14,14 @@ use redrive_domain::{
     ids::HandlerName,
     time::Millis,
 };
-use rustix::io::Errno;
 use serde_json::{Map, Value};
-use tokio::{process::Command, time::Instant};
+use tokio::process::Command;
 
 use self::{
-    exits::Meaning,
     process::{End, Ended},
-    settings::{Program, Settings, Stdin},
+    settings::{Settings, Stdin},
 };
-use super::params::misconfigured;
+use super::{command::Program, exits::Meaning, params::misconfigured, process::not_started};
 use crate::handler::{Context, Done, Handler, Processing, Unit};
 
 /// Runs a process for each document.
@@ -150,9 +141,7 @@ fn inputs(unit: &Unit) -> Vec<u8> {
 
 /// What the process may know of its circumstances.
 fn circumstances(unit: &Unit, ctx: &Context) -> Vec<(&'static str, String)> {
-    let left = ctx.deadline.saturating_duration_since(Instant::now());
-    let deadline = SystemTime::now() + left.min(Duration::from_secs(10 * 365 * 86_400));
-    let deadline = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (left, deadline) = ctx.left();
     vec![
         ("REDRIVE_NAMESPACE", ctx.namespace.to_string()),
         ("REDRIVE_BUCKET", ctx.bucket.to_string()),
@@ -166,34 +155,10 @@ fn circumstances(unit: &Unit, ctx: &Context) -> Vec<(&'static str, String)> {
         ),
         ("REDRIVE_ORDINAL", unit.ordinal.to_string()),
         ("REDRIVE_ATTEMPT", ctx.attempt.to_string()),
-        ("REDRIVE_DEADLINE_UNIX_MS", deadline.as_millis().to_string()),
+        ("REDRIVE_DEADLINE_UNIX_MS", deadline.0.to_string()),
         // Many tools take 0 for no limit at all.
         ("REDRIVE_TIMEOUT_SECONDS", left.as_secs().max(1).to_string()),
     ]
-}
-
-fn not_started(program: &str, cwd: Option<&Path>, error: &io::Error) -> Failure {
-    let wrong = [
-        Errno::NOENT,
-        Errno::ACCESS,
-        Errno::PERM,
-        Errno::NOTDIR,
-        Errno::ISDIR,
-        Errno::LOOP,
-        Errno::NAMETOOLONG,
-        Errno::NOEXEC,
-        Errno::TOOBIG,
-        Errno::INVAL,
-    ];
-    let is_wrong = Errno::from_io_error(error).is_none_or(|errno| wrong.contains(&errno));
-    let what = match cwd.filter(|cwd| is_wrong && !cwd.is_dir()) {
-        Some(cwd) => format!("cannot run {program:?}: cwd {cwd:?} is not a directory"),
-        None => format!("cannot run {program:?}: {error}"),
-    };
-    match is_wrong {
-        true => misconfigured(what),
-        false => Failure::new(FailureKind::UNAVAILABLE, what),
-    }
 }
 
 fn outcome(settings: &Settings, ctx: &Context, ended: Ended) -> Result<Done, Failure> {

@@ -19,14 +19,17 @@ use reqwest::{
 use serde_json::Value;
 
 use self::media::MediaType;
-use super::params::Params;
+use super::{
+    params::Params,
+    web::{Web, late},
+};
 use crate::handler::{Context, Done, Handler, Processing, Unit};
 
 /// Reads the document that a locator names, from a file or by HTTP.
 #[derive(Debug)]
 pub struct Fetch {
     name: HandlerName,
-    http: http::Http,
+    web: Web,
 }
 
 impl Fetch {
@@ -38,7 +41,7 @@ impl Fetch {
     pub fn new(name: HandlerName) -> Self {
         Self {
             name,
-            http: http::Http::default(),
+            web: Web::default(),
         }
     }
 
@@ -46,7 +49,7 @@ impl Fetch {
         let settings = Settings::read(&ctx.params)?;
         let work = async {
             match Place::of(unit.document.locator())? {
-                Place::Http(url) => self.http.get(url, &settings, ctx.deadline).await,
+                Place::Http(url) => http::get(&self.web, url, &settings, ctx.deadline).await,
                 Place::File(path) => file::read(path, &settings).await.map(Some),
             }
         };
@@ -84,10 +87,6 @@ impl Handler for Fetch {
     fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a> {
         Box::pin(self.run(unit, ctx))
     }
-}
-
-fn late() -> Failure {
-    Failure::new(FailureKind::TIMEOUT, "was not there in time")
 }
 
 fn too_large(limit: u64) -> Failure {

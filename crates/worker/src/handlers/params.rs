@@ -115,6 +115,19 @@ impl<'a> Params<'a> {
         texts
     }
 
+    /// Environment variables for a process, from the param `env`.
+    pub(super) fn env(&mut self) -> Vec<(String, String)> {
+        let mut env = Vec::new();
+        for (key, value) in self.texts("env") {
+            if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+                let what = "is no variable: a name has no = and neither has NUL bytes";
+                self.problem(&format!("env.{key}"), what);
+            }
+            env.push((key.to_owned(), value));
+        }
+        env
+    }
+
     /// All that is wrong, as one failure.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
         for name in self.map.into_iter().flat_map(Map::keys) {

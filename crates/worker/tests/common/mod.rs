@@ -20,8 +20,8 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use redrive_broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Lease, Message, Range, Request, Result,
-    ServiceSpec,
+    Broker, BrokerError, BrokerInfo, Deliveries, Entry, Inspection, Lease, Message, Range, Request,
+    Result, ServiceSpec,
     memory::{MemoryBroker, MemoryOptions},
 };
 use redrive_domain::{
@@ -53,11 +53,28 @@ pub struct Flaky {
 }
 
 impl Broker for Flaky {
+    async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
+        self.inner.keep_snapshot(snapshot).await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Bytes>> {
+        self.inner.snapshot().await
+    }
+
     async fn ensure(&self) -> Result<()> {
         self.inner.ensure().await
     }
     fn info(&self) -> BrokerInfo {
         self.inner.info()
+    }
+    fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+    async fn inspect(&self) -> Result<Inspection> {
+        self.inner.inspect().await
+    }
+    async fn repair(&self) -> Result<()> {
+        self.inner.repair().await
     }
     async fn append(&self, messages: Vec<Message>, after: u64) -> Result<u64> {
         self.inner.append(messages, after).await

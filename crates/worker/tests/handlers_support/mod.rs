@@ -50,6 +50,7 @@ pub fn context(params: Value) -> Context {
         max_output_bytes: 64 * 1024,
         cancelled: CancellationToken::new(),
         alive: redrive_worker::handler::Alive::default(),
+        trace: None,
     }
 }
 
@@ -59,5 +60,16 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < end, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether a process runs. One that is dead and not yet buried does not.
+pub fn runs(pid: &str) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(_) => false,
+        Ok(stat) => {
+            let state = stat.rsplit_once(')').unwrap().1.trim_start();
+            !state.starts_with(['Z', 'X'])
+        }
     }
 }

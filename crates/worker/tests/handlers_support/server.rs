@@ -29,7 +29,7 @@ pub fn answer(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
 
 pub struct Server {
     address: SocketAddr,
-    /// The heads of all requests.
+    /// All requests, with their bodies.
     pub requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -69,8 +69,18 @@ async fn serve(mut stream: TcpStream, respond: &Respond, seen: &Mutex<Vec<String
         }
     }
     let head = String::from_utf8(head).unwrap();
+    let length = head.to_ascii_lowercase();
+    let length = length
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
+    if stream.read_exact(&mut body).await.is_err() {
+        return;
+    }
     let answer = respond(head.split(' ').nth(1).unwrap());
-    seen.lock().await.push(head);
+    seen.lock()
+        .await
+        .push(head + &String::from_utf8(body).unwrap());
     let (Answer::Whole(bytes) | Answer::Stalled(bytes)) = &answer;
     if stream.write_all(bytes).await.is_ok() && matches!(answer, Answer::Stalled(_)) {
         // The other side hangs up some time.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn an_outcome_is_accepted_once() {
+fn a_units_outcome_is_accepted_once() {
     given("a | b")
         .documents(3)
         .done(0, "a", 0..2)

@@ -6,24 +6,21 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     process::{ChildStdin, Command},
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::handler::Context;
+use crate::{
+    handler::Context,
+    handlers::process::{BURIAL, Group, Tail, keep_last},
+};
 
 /// How long pipes that outlive the process are read on: whoever still holds them was left behind by it.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long to wait for a process that was killed. Only the kernel can hold it longer.
-const BURIAL: Duration = Duration::from_secs(5);
-/// What is read of standard error at once.
-const STDERR_CHUNK: usize = 8 * 1024;
-/// What is kept of standard error in the end. In between there is twice as much at most.
-const STDERR_KEPT: usize = 32 * 1024;
 
 /// How it came to an end.
 #[derive(Debug)]
@@ -45,30 +42,6 @@ pub(super) struct Ended {
     pub(super) took: Duration,
 }
 
-/// The process group that a process leads. It is killed when this is dropped.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn signal(&self, signal: Signal) {
-        if let Some(leader) = self.0 {
-            // That it is gone already is what is wanted.
-            let _ = kill_process_group(leader, signal);
-        }
-    }
-
-    /// Kills what is left of it, for good: its number may belong to somebody else from now on.
-    fn end(&mut self) {
-        self.signal(Signal::KILL);
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 /// Runs a command to its end. Nothing of its process group is left when this returns, nor when it is dropped.
 ///
 /// # Errors
@@ -88,11 +61,10 @@ pub(super) async fn run(
     let started = Instant::now();
     let mut child = command.spawn()?;
     drop(command);
-    let leader = child.id().and_then(|id| i32::try_from(id).ok());
-    let mut group = Group(leader.and_then(Pid::from_raw));
+    let mut group = Group::of(&child);
 
     let limit = ctx.max_output_bytes;
-    let (mut stdout, mut stderr, mut broken) = (Vec::new(), Vec::new(), None);
+    let (mut stdout, mut stderr, mut broken) = (Vec::new(), Tail::default(), None);
     let full = Notify::new();
     let (to, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let collecting = async {
@@ -152,7 +124,7 @@ pub(super) async fn run(
             end => end,
         },
         stdout,
-        stderr,
+        stderr: stderr.into_bytes(),
         took,
     })
 }
@@ -163,32 +135,5 @@ async fn feed(pipe: Option<ChildStdin>, bytes: Option<Vec<u8>>) {
     if let (Some(mut pipe), Some(bytes)) = (pipe, bytes) {
         let _ = pipe.write_all(&bytes).await;
         let _ = pipe.shutdown().await;
-    }
-}
-
-/// Reads to the end and keeps the last of it.
-async fn keep_last(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    let Some(mut pipe) = pipe else { return };
-    let mut chunk = vec![0; STDERR_CHUNK];
-    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        kept.extend_from_slice(&chunk[..read]);
-        if kept.len() > 2 * STDERR_KEPT - STDERR_CHUNK {
-            kept.drain(..kept.len() - STDERR_KEPT);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn of_a_flood_only_the_end_is_held() {
-        let mut flood = vec![b'x'; 1 << 20];
-        flood.extend_from_slice(b"the end");
-        let mut kept = Vec::new();
-        keep_last(Some(flood.as_slice()), &mut kept).await;
-        assert!(kept.len() <= 2 * STDERR_KEPT && kept.capacity() <= 4 * STDERR_KEPT);
-        assert!(kept.ends_with(b"xxthe end"));
     }
 }

@@ -1,99 +1,57 @@
 //! HTTP: one request, its redirects, and what the answer means.
 
-use std::{
-    error::Error,
-    iter,
-    path::Path,
-    sync::OnceLock,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, time::Duration};
 
-use redrive_domain::{
-    failure::{Failure, FailureKind},
-    time::Millis,
-};
+use redrive_domain::failure::{Failure, FailureKind};
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Response, StatusCode, Url,
     header::{
         ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION,
-        RETRY_AFTER, USER_AGENT,
+        USER_AGENT,
     },
-    redirect::Policy,
 };
 use tokio::time::Instant;
 
-use super::{Found, MediaType, Settings, late, too_large};
+use super::{Found, MediaType, Settings, too_large};
+use crate::handlers::web::{Web, failed, refused};
 
-/// The longest wait that another side can ask for.
-const RETRY_AFTER_MAX: Millis = Millis::seconds(3_600);
-
-/// A client with its connections, made when first needed.
-#[derive(Debug, Default)]
-pub(super) struct Http(OnceLock<Result<Client, String>>);
-
-impl Http {
-    fn client(&self) -> Result<&Client, Failure> {
-        let client = self
-            .0
-            .get_or_init(|| build().map_err(|error| chain(&error)));
-        client.as_ref().map_err(|error| {
-            let message = format!("there is no HTTP client: {error}");
-            Failure::new(FailureKind::MISCONFIGURED, message)
-        })
-    }
-
-    /// What is at that URL; nothing where the server says that there is no content.
-    pub(super) async fn get(
-        &self,
-        url: Url,
-        settings: &Settings,
-        deadline: Instant,
-    ) -> Result<Option<Found>, Failure> {
-        let client = self.client()?;
-        let (mut at, mut hops) = (url.clone(), 0);
-        let response = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let request = client
-                .get(at.clone())
-                .timeout(left.max(Duration::from_millis(1)))
-                .headers(headers(settings, same_origin(&url, &at)));
-            let response = request.send().await.map_err(failed)?;
-            let Some(next) = redirect(&at, &response)? else {
-                break response;
-            };
-            hops += 1;
-            if hops > settings.max_redirects {
-                let message = format!(
-                    "was redirected more than {} times: the job's param max_redirects",
-                    settings.max_redirects
-                );
-                return Err(rejected(message).with_code(response.status().as_u16()));
-            }
-            at = next;
+/// What is at that URL; nothing where the server says that there is no content.
+pub(super) async fn get(
+    web: &Web,
+    url: Url,
+    settings: &Settings,
+    deadline: Instant,
+) -> Result<Option<Found>, Failure> {
+    let client = web.client()?;
+    let (mut at, mut hops) = (url.clone(), 0);
+    let response = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = client
+            .get(at.clone())
+            .timeout(left.max(Duration::from_millis(1)))
+            .headers(headers(settings, same_origin(&url, &at)));
+        let response = request.send().await.map_err(failed)?;
+        let Some(next) = redirect(&at, &response)? else {
+            break response;
         };
-        let status = response.status();
-        if !status.is_success() {
-            return Err(refused(status, response.headers()));
+        hops += 1;
+        if hops > settings.max_redirects {
+            let message = format!(
+                "was redirected more than {} times: the job's param max_redirects",
+                settings.max_redirects
+            );
+            return Err(rejected(message).with_code(response.status().as_u16()));
         }
-        if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
-            return Ok(None);
-        }
-        read(response, &at, settings).await.map(Some)
-    }
-}
-
-fn build() -> reqwest::Result<Client> {
-    // Somebody else may have chosen a provider already; that one serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || {
-        Client::builder()
-            .redirect(Policy::none())
-            .pool_idle_timeout(Duration::from_secs(30))
+        at = next;
     };
-    builder().build().or_else(|error| {
-        tracing::warn!(error = %chain(&error), "no certificate store: https will be refused");
-        builder().tls_certs_only([]).build()
-    })
+    let status = response.status();
+    if !status.is_success() {
+        return Err(refused(status, response.headers()));
+    }
+    if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
+        return Ok(None);
+    }
+    read(response, &at, settings).await.map(Some)
 }
 
 /// The job's own headers may hold secrets, so that another server does not get them.
@@ -178,85 +136,4 @@ async fn read(mut response: Response, at: &Url, settings: &Settings) -> Result<F
 
 fn rejected(message: String) -> Failure {
     Failure::new(FailureKind::REJECTED, message)
-}
-
-/// What a status means that is no success.
-fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
-    let (kind, passes) = match status.as_u16() {
-        408 => (FailureKind::TIMEOUT, true),
-        429 => (FailureKind::RATE_LIMITED, true),
-        425 | 500..=599 => (FailureKind::UNAVAILABLE, true),
-        404 | 410 => (FailureKind::NOT_FOUND, false),
-        406 | 415 => (FailureKind::UNSUPPORTED_FORMAT, false),
-        _ => (FailureKind::REJECTED, false),
-    };
-    let failure = Failure::new(kind, format!("the server answered {status}"));
-    let failure = failure.with_code(status.as_u16());
-    let wait = headers.get(RETRY_AFTER).and_then(|value| {
-        let value = value.to_str().ok()?;
-        retry_after(value, SystemTime::now())
-    });
-    match wait.filter(|_| passes) {
-        Some(wait) => failure.with_retry_after(wait),
-        None => failure,
-    }
-}
-
-/// Seconds or a date (RFC 9110, section 10.2.3).
-fn retry_after(value: &str, now: SystemTime) -> Option<Millis> {
-    let value = value.trim();
-    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        value.parse().map_or(RETRY_AFTER_MAX, Millis::seconds)
-    } else {
-        let then = httpdate::parse_http_date(value).ok()?;
-        then.duration_since(now).unwrap_or_default().into()
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
-}
-
-/// What it means that no answer came, or only a part of one.
-#[allow(clippy::needless_pass_by_value)]
-fn failed(error: reqwest::Error) -> Failure {
-    if error.is_timeout() {
-        return late();
-    }
-    if error.is_builder() {
-        let message = format!("cannot be asked for: {}", chain(&error.without_url()));
-        return Failure::new(FailureKind::INVALID_DATA, message);
-    }
-    let error = error.without_url();
-    Failure::new(FailureKind::NETWORK, chain(&error))
-}
-
-/// An error with all its causes: the last one is the one that says something.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = iter::successors(Some(error), |error: &&dyn Error| (*error).source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_is_seconds_or_a_date_and_never_long() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let read = |value| retry_after(value, now);
-        assert_eq!(read("120"), Some(Millis::seconds(120)));
-        assert_eq!(
-            read("Sun, 06 Nov 1994 08:50:37 GMT"),
-            Some(Millis::seconds(60))
-        );
-        assert_eq!(
-            read("Sunday, 06-Nov-94 08:50:37 GMT"),
-            Some(Millis::seconds(60))
-        );
-        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Millis(0)));
-        assert_eq!(read("99999999999999999999999"), Some(RETRY_AFTER_MAX));
-        assert_eq!(read("86400"), Some(RETRY_AFTER_MAX));
-        assert_eq!(read("soon"), None);
-        assert_eq!(read(""), None);
-    }
 }

@@ -1,0 +1,164 @@
+//! What a leader has folded, kept at the broker, so that the next one reads the end of the log alone.
+//!
+//! A snapshot is a cache: it counts only where it is of this version of the fold and of this log, which is known by the
+//! event that it ends with.
+
+use std::{collections::HashSet, hash::Hasher};
+
+use bytes::Bytes;
+use redrive_broker::Broker;
+use redrive_domain::{
+    evolve::{Batches, FOLD},
+    state::BatchState,
+    subject::Shard,
+    time::{Millis, Timestamp},
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Leader;
+use crate::metrics;
+
+/// How long a snapshot stays the last one at least, and that only where so many events came after it.
+const REST: Millis = Millis::seconds(10);
+const EVENTS: u64 = 2_000;
+/// How long it stays the last one at most, once anything has happened.
+const MOST: Millis = Millis::seconds(120);
+/// Bytes of a snapshot at most: beyond it, reading the log is as quick.
+const BYTES: usize = 1 << 30;
+
+/// The log up to an event, folded.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Snapshot {
+    fold: u32,
+    shard: Shard,
+    /// The sequence of the last event that it includes.
+    pub(super) seq: u64,
+    /// The hash of that event's bytes.
+    pub(super) mark: u64,
+    /// Batches in memory.
+    pub(super) batches: Vec<BatchState>,
+    /// Hashes of all batches that have an event.
+    pub(super) known: HashSet<u64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Shot<'a> {
+    fold: u32,
+    shard: Shard,
+    seq: u64,
+    mark: u64,
+    batches: Vec<&'a BatchState>,
+    known: &'a HashSet<u64>,
+}
+
+impl<'a> Shot<'a> {
+    pub(super) fn of(
+        shard: Shard,
+        (seq, mark): (u64, u64),
+        batches: &'a Batches,
+        known: &'a HashSet<u64>,
+    ) -> Self {
+        Self {
+            fold: FOLD,
+            shard,
+            seq,
+            mark,
+            batches: batches.values().collect(),
+            known,
+        }
+    }
+
+    pub(super) fn encode(&self) -> Result<Bytes, rmp_serde::encode::Error> {
+        rmp_serde::to_vec_named(self).map(Bytes::from)
+    }
+}
+
+/// The hash of an event's bytes, the same in every build.
+pub(super) fn mark(payload: &[u8]) -> u64 {
+    let mut hasher = fnv::FnvHasher::default();
+    hasher.write(payload);
+    hasher.finish()
+}
+
+/// The snapshot that is kept, where it can be used.
+pub(super) async fn find<B: Broker>(broker: &B, shard: Shard, last_seq: u64) -> Option<Snapshot> {
+    let kept = broker
+        .snapshot()
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "the snapshot cannot be read"))
+        .ok()??;
+    let snapshot: Snapshot = rmp_serde::from_slice(&kept)
+        .inspect_err(|error| tracing::info!(%error, "the snapshot is of another version"))
+        .ok()?;
+    if (snapshot.fold, snapshot.shard) != (FOLD, shard) || snapshot.seq > last_seq {
+        tracing::info!("the snapshot is of another version or log");
+        return None;
+    }
+    let event = broker.get(snapshot.seq).await.ok()??;
+    let is_of_this_log = mark(&event.payload) == snapshot.mark;
+    if !is_of_this_log {
+        tracing::warn!(seq = snapshot.seq, "the snapshot is of another log");
+    }
+    is_of_this_log.then_some(snapshot)
+}
+
+/// What a leader knows about its snapshots.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    /// The last event that the last one includes.
+    seq: u64,
+    at: Timestamp,
+    keeping: Option<AbortOnDropHandle<()>>,
+}
+
+impl Snapshots {
+    pub(super) fn found(seq: u64) -> Self {
+        Self {
+            seq,
+            ..Self::default()
+        }
+    }
+}
+
+impl<B: Broker> Leader<'_, B> {
+    /// Keeps a snapshot now and then. What it holds stands in the log: this is called between rounds.
+    pub(super) fn keep_snapshot(&mut self) {
+        let now = self.clock.now();
+        let news = self.last_seq.saturating_sub(self.snapshots.seq);
+        let age = now.since(self.snapshots.at);
+        let due = (news >= EVENTS && age >= REST) || (news > 0 && age >= MOST);
+        let busy = self
+            .snapshots
+            .keeping
+            .as_ref()
+            .is_some_and(|keeping| !keeping.is_finished());
+        if !due || busy {
+            return;
+        }
+        self.snapshots.at = now;
+        self.snapshots.seq = self.last_seq;
+        let end = (self.last_seq, self.mark);
+        let snapshot = match Shot::of(self.shard, end, &self.batches, &self.known).encode() {
+            Ok(bytes) if bytes.len() <= BYTES => bytes,
+            Ok(bytes) => {
+                tracing::warn!(bytes = bytes.len(), "the snapshot is too large to be kept");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the snapshot has no encoding");
+                return;
+            }
+        };
+        #[allow(clippy::cast_precision_loss)]
+        ::metrics::gauge!(metrics::SNAPSHOT_BYTES).set(snapshot.len() as f64);
+        let broker = self.broker.clone();
+        let keeping = tokio::spawn(async move {
+            match broker.keep_snapshot(snapshot).await {
+                Ok(()) => ::metrics::counter!(metrics::SNAPSHOTS).increment(1),
+                Err(error) => tracing::warn!(%error, "the snapshot cannot be kept"),
+            }
+        });
+        self.snapshots.keeping = Some(AbortOnDropHandle::new(keeping));
+    }
+}

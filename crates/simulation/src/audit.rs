@@ -1,0 +1,134 @@
+//! Comparing what projectors answer with the log.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use redrive_broker::memory::MemoryBroker;
+use redrive_client::{Client, ClientError};
+use redrive_domain::{
+    ids::BatchKey,
+    query::{BatchRef, ListBatches, ListFailures, ReadState},
+};
+use tokio::time::sleep;
+
+use crate::{dice::print_of, world::World};
+
+/// How often each question is asked at the end, so that every projector is asked.
+const EACH: usize = 3;
+
+fn client(world: &World, key: &BatchKey) -> Client<MemoryBroker> {
+    Client::new(world.broker.clone(), key.namespace.clone(), None)
+}
+
+/// Asks now and then, while the system runs.
+pub(crate) async fn now_and_then(world: Arc<World>) {
+    let mut dice = world.dice("audit");
+    loop {
+        sleep(dice.ms(200..=4_000)).await;
+        let keys: Vec<BatchKey> = world.checks().batches().keys().cloned().collect();
+        if keys.is_empty() {
+            continue;
+        }
+        let key = dice.pick(&keys);
+        // Where nobody answers now, somebody will later.
+        check_state(&world, key).await.ok();
+    }
+}
+
+/// Asks for everything, when nothing goes wrong any more: now somebody has to answer.
+pub(crate) async fn of_everything(world: &World) {
+    let batches = world.checks().batches().clone();
+    for (key, state) in &batches {
+        for _ in 0..EACH {
+            if let Err(error) = check_state(world, key).await {
+                world
+                    .checks()
+                    .fail(format!("nobody answers for {key}: {error}"));
+            }
+        }
+        let failures = ListFailures {
+            batch: BatchRef::Id(key.batch),
+            tier: None,
+            class: None,
+            kind: None,
+            limit: None,
+            after: None,
+            min_seq: None,
+            at: None,
+        };
+        let client = client(world, key);
+        let listed: Vec<_> = client.failures(failures).collect().await;
+        let failed: u64 = state.jobs().map(|(_, _, job)| job.all_failed().len()).sum();
+        let ok = listed.iter().all(Result::is_ok);
+        if !ok || listed.len() as u64 != failed {
+            let problem = format!("{key} has {failed} failures, listed are {}", listed.len());
+            world.checks().fail(problem);
+        }
+        let all: Vec<_> = client.batches(ListBatches::default()).collect().await;
+        let named = |listed: &&Result<redrive_domain::query::BatchSummary, ClientError>| {
+            listed
+                .as_ref()
+                .is_ok_and(|it| it.batch == key.batch && it.status == state.status)
+        };
+        if all.iter().filter(named).count() != 1 {
+            world.checks().fail(format!(
+                "{key} is not in the list of batches once, as it is"
+            ));
+        }
+    }
+}
+
+/// The state that a projector has is the one that the log had at that place.
+async fn check_state(world: &World, key: &BatchKey) -> Result<(), ClientError> {
+    let mut hex = String::new();
+    let (mut total, mut seq) = (1, 0);
+    while ((hex.len() / 2) as u64) < total {
+        let ask = ReadState {
+            batch: BatchRef::Id(key.batch),
+            offset: (hex.len() / 2) as u64,
+            min_seq: None,
+            at: None,
+        };
+        let piece = client(world, key).state(&ask).await?;
+        if seq != piece.last_seq {
+            // It went on meanwhile.
+            hex.clear();
+            if seq != 0 {
+                seq = 0;
+                continue;
+            }
+        }
+        (total, seq) = (piece.total, piece.last_seq);
+        hex.push_str(&piece.hex);
+    }
+    let bytes: Option<Vec<u8>> = hex
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    world.count("states compared");
+    let print = bytes.map(print_of);
+    let mut checks = world.checks();
+    if print.is_none() || print != checks.state_at(key, seq) {
+        checks.fail(format!(
+            "a projector has another state of {key} at {seq} than the log"
+        ));
+    }
+    Ok(())
+}
+
+/// Waits until all batches are over; whether that came within the time.
+pub(crate) async fn all_over(world: &World, within: Duration) -> bool {
+    let end = tokio::time::Instant::now() + within;
+    loop {
+        let over = world
+            .checks()
+            .batches()
+            .values()
+            .all(|batch| batch.status.is_over());
+        if over || tokio::time::Instant::now() >= end {
+            return over;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,380 @@
+//! What is checked, at every event of the log and wherever something can be seen from outside.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{FutureExt, StreamExt};
+use redrive_broker::{Broker, Range, memory::MemoryBroker};
+use redrive_domain::{
+    command::{Accepted, Verb},
+    event::{Attempt, Envelope, Event},
+    evolve::{Batches, evolve_among},
+    failure::FailureKind,
+    ids::{BatchId, BatchKey, CommandId, WorkerId},
+    invariants::{History, violations},
+    time::{Millis, Timestamp},
+    units::{Ordinal, UnitSet},
+};
+use redrive_worker::handler::{Context, Unit};
+
+use crate::{
+    dice::print_of,
+    ledger::{Execution, Fate, Ledger, document_id},
+};
+
+/// How long after a cancellation, while nothing goes wrong, something of the batch may still begin: a chunk may be on
+/// its way to a worker, which hears with its next heartbeat, 100 ms later, that it is not wanted.
+const STOPS_WITHIN: Millis = Millis(300);
+/// How long after the storm messages of it may still arrive.
+const AFTERMATH: Millis = Millis::seconds(15);
+/// Violations that are kept: one leads to many.
+const MOST: usize = 20;
+
+/// What is known of the run by those who only look.
+pub(crate) struct Checks {
+    seed: u64,
+    history: History,
+    batches: Batches,
+    /// The print of each state that a batch went through.
+    states: BTreeMap<(BatchKey, u64), u64>,
+    cancelled_at: BTreeMap<BatchId, Timestamp>,
+    ledger: Ledger,
+    /// Documents of which somebody was told that they were taken.
+    promised: BTreeMap<BatchKey, u32>,
+    /// Commands that were handed over durably, and are to have been dealt with in the end.
+    owed: Vec<(BatchKey, CommandId, Verb)>,
+    inboxes_lost: u32,
+    bytes: Vec<u8>,
+    pub(crate) violations: Vec<String>,
+}
+
+impl Checks {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            history: History::default(),
+            batches: Batches::new(),
+            states: BTreeMap::new(),
+            cancelled_at: BTreeMap::new(),
+            ledger: Ledger::new(),
+            promised: BTreeMap::new(),
+            owed: Vec::new(),
+            inboxes_lost: 0,
+            bytes: Vec::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    pub(crate) fn fail(&mut self, problem: impl Into<String>) {
+        if self.violations.len() < MOST {
+            self.violations.push(problem.into());
+        }
+    }
+
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub(crate) fn executions(&self) -> u64 {
+        self.ledger
+            .values()
+            .map(|booked| u64::from(booked.begun))
+            .sum()
+    }
+
+    /// All bytes of the log, one entry after the other.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The state of a batch at a sequence, as a print.
+    pub(crate) fn state_at(&self, key: &BatchKey, seq: u64) -> Option<u64> {
+        self.states.get(&(key.clone(), seq)).copied()
+    }
+
+    /// Takes in what is new in the log, and says what that was.
+    pub(crate) fn observe(&mut self, broker: &MemoryBroker, now: Timestamp) -> Vec<String> {
+        let mut told = Vec::new();
+        let last = broker.last_seq().now_or_never();
+        let last = last.and_then(Result::ok).unwrap_or(0);
+        if last <= self.history.last_seq() {
+            return told;
+        }
+        let mut entries = broker.read(Range {
+            from: self.history.last_seq() + 1,
+            until: Some(last),
+            filter: None,
+        });
+        // The broker in memory has it all at hand.
+        while let Some(Some(Ok(entry))) = entries.next().now_or_never() {
+            self.bytes.extend_from_slice(entry.subject.as_bytes());
+            self.bytes.extend_from_slice(&entry.payload);
+            match Envelope::decode(&entry.payload) {
+                Ok(envelope) => {
+                    let (batch, name) = (envelope.batch, envelope.event.name());
+                    let units = match envelope.event.units() {
+                        units if units.is_empty() => String::new(),
+                        units => format!(" {units:?}"),
+                    };
+                    told.push(format!("{} {batch} {name}{units}", entry.seq));
+                    self.take(entry.seq, &envelope, now);
+                }
+                Err(error) => self.fail(format!("{} cannot be read: {error}", entry.seq)),
+            }
+        }
+        told
+    }
+
+    fn take(&mut self, seq: u64, envelope: &Envelope, now: Timestamp) {
+        for problem in self.history.take(seq, envelope) {
+            self.fail(problem);
+        }
+        let key = envelope.key();
+        if let Event::BatchCancelled { .. } = envelope.event {
+            self.cancelled_at.insert(key.batch, now);
+        }
+        self.was_executed(seq, &key, &envelope.event);
+        evolve_among(&mut self.batches, seq, envelope);
+        let Some(state) = self.batches.get(&key) else {
+            return;
+        };
+        let mut found = violations(state);
+        if state.ignored > 0 {
+            found.push(format!("an event changes nothing: {:?}", envelope.event));
+        }
+        match state.encode() {
+            Ok(bytes) => {
+                self.states.insert((key.clone(), seq), print_of(&bytes));
+            }
+            Err(error) => found.push(format!("the state has no encoding: {error}")),
+        }
+        for problem in found {
+            self.fail(format!("{key} at {seq}: {problem}"));
+        }
+    }
+
+    /// What the log says of an attempt is what the handler came to.
+    fn was_executed(&mut self, seq: u64, key: &BatchKey, event: &Event) {
+        match event {
+            Event::DocumentsCompleted {
+                attempt,
+                units,
+                skipped,
+                outputs,
+            } => {
+                let outputs = outputs.as_ref().map(|packed| packed.open());
+                let outputs: BTreeMap<Ordinal, Vec<u8>> = match outputs {
+                    None => BTreeMap::new(),
+                    Some(Ok(list)) => list
+                        .into_iter()
+                        .map(|(unit, output)| (unit, output.body.to_vec()))
+                        .collect(),
+                    Some(Err(error)) => return self.fail(format!("{seq}: outputs: {error}")),
+                };
+                for (execution, unit) in executions(key, attempt, &units.or(skipped)) {
+                    let fate = execution.course(self.seed).fate;
+                    let output = outputs.get(&unit).map(|body| String::from_utf8_lossy(body));
+                    let right = match fate {
+                        Fate::Output => {
+                            units.contains(unit)
+                                && output.as_deref() == Some(execution.output().as_str())
+                        }
+                        Fate::Nothing => units.contains(unit) && output.is_none(),
+                        Fate::Skip => skipped.contains(unit) && output.is_none(),
+                        Fate::Fail(_) | Fate::Panic => false,
+                    };
+                    if !right {
+                        self.fail(format!(
+                            "at {seq}: {execution:?} counts as done with {output:?}; it came to {fate:?}"
+                        ));
+                    }
+                    self.must_have_ended(seq, &execution);
+                }
+            }
+            Event::AttemptFailed {
+                attempt,
+                kind,
+                units,
+                ..
+            }
+            | Event::DocumentsFailed {
+                attempt,
+                kind,
+                units,
+                ..
+            } => {
+                let mut all = UnitSet::new();
+                units.iter().for_each(|failed| all.add(&failed.units));
+                for (execution, _) in executions(key, attempt, &all) {
+                    let fate = execution.course(self.seed).fate;
+                    let by_handler = match &fate {
+                        Fate::Fail(own) => own == kind,
+                        Fate::Panic => *kind == FailureKind::CRASHED,
+                        _ => false,
+                    };
+                    // The runner's own: it took too long, or what it needs could not be read.
+                    let course = execution.course(self.seed);
+                    let by_runner = match kind {
+                        kind if *kind == FailureKind::TIMEOUT => self
+                            .timeout_of(key, attempt)
+                            .is_some_and(|timeout| Millis::from(course.takes) >= timeout),
+                        kind => *kind == FailureKind::UNAVAILABLE,
+                    };
+                    if by_handler {
+                        self.must_have_ended(seq, &execution);
+                    } else if !by_runner {
+                        self.fail(format!(
+                            "at {seq}: {execution:?} counts as failed with {kind}; it came to {fate:?}"
+                        ));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn timeout_of(&self, key: &BatchKey, attempt: &Attempt) -> Option<Millis> {
+        let (spec, _) = self.batches.get(key)?.job(attempt.tier, &attempt.job)?;
+        Some(spec.timeout)
+    }
+
+    fn must_have_ended(&mut self, seq: u64, execution: &Execution) {
+        if self
+            .ledger
+            .get(execution)
+            .is_none_or(|booked| booked.ended == 0)
+        {
+            self.fail(format!(
+                "at {seq}: an outcome of {execution:?}, which was never executed to its end"
+            ));
+        }
+    }
+
+    /// A handler begins.
+    pub(crate) fn begun(
+        &mut self,
+        execution: &Execution,
+        unit: &Unit,
+        ctx: &Context,
+        now: Timestamp,
+        calm_for: Duration,
+        worker: &WorkerId,
+    ) {
+        self.ledger.entry(execution.clone()).or_default().begun += 1;
+        if unit.document.id != document_id(execution.batch, unit.ordinal) {
+            self.fail(format!("{execution:?} was given {:?}", unit.document.id));
+        }
+        for (job, output) in &unit.inputs {
+            let made = Execution {
+                tier: execution.tier.saturating_sub(1),
+                job: job.clone(),
+                ..execution.clone()
+            };
+            if output.body != made.output().as_bytes() {
+                self.fail(format!("{execution:?} was given {output:?} of job {job}"));
+            }
+        }
+        if let Some(at) = self.cancelled_at.get(&execution.batch) {
+            let since = now.since(*at);
+            // What was sent in the storm may arrive long after it.
+            let calm = Millis::from(calm_for) > Millis(since.0 + AFTERMATH.0);
+            if since > STOPS_WITHIN && calm {
+                let batch = ctx.batch;
+                self.fail(format!(
+                    "{worker} begins {execution:?} {since} after the cancellation of {batch}"
+                ));
+            }
+        }
+    }
+
+    /// A handler came to its end.
+    pub(crate) fn ended(&mut self, execution: &Execution) {
+        self.ledger.entry(execution.clone()).or_default().ended += 1;
+    }
+
+    /// Somebody who knows the log up to a sequence hands a chunk out.
+    pub(crate) fn offered(&mut self, subject: &str, knows: u64) {
+        let tokens: Vec<&str> = subject.split('.').collect();
+        let [.., namespace, batch, _] = tokens[..] else {
+            return self.fail(format!("a chunk is handed out on {subject}"));
+        };
+        let (Ok(namespace), Ok(batch)) = (namespace.parse(), batch.parse()) else {
+            return self.fail(format!("a chunk is handed out on {subject}"));
+        };
+        let key = BatchKey { namespace, batch };
+        if self
+            .history
+            .cancelled_at(&key)
+            .is_some_and(|seq| seq <= knows)
+        {
+            self.fail(format!(
+                "a chunk of {key} is handed out by one who knows that it is cancelled"
+            ));
+        }
+    }
+
+    /// Somebody is told that a command was carried out.
+    pub(crate) fn acknowledged(&mut self, key: &BatchKey, id: CommandId, accepted: &Accepted) {
+        if let Some(problem) = self.history.acknowledged(key, id, accepted) {
+            self.fail(problem);
+        }
+        let promised = self.promised.entry(key.clone()).or_default();
+        *promised = accepted.documents.max(*promised);
+    }
+
+    /// The inbox took a command for good, unless it has been lost since it had been lost so often.
+    pub(crate) fn handed_over(&mut self, key: BatchKey, id: CommandId, verb: Verb, lost: u32) {
+        if lost == self.inboxes_lost {
+            self.owed.push((key, id, verb));
+        }
+    }
+
+    /// How often the inbox was lost.
+    pub(crate) fn inboxes_lost(&self) -> u32 {
+        self.inboxes_lost
+    }
+
+    /// With the inbox goes what it had taken: somebody deleted it.
+    pub(crate) fn inbox_lost(&mut self) {
+        self.inboxes_lost += 1;
+        self.owed.clear();
+    }
+
+    /// Nothing is left to do, and nothing was lost.
+    pub(crate) fn at_the_end(&mut self) {
+        let promised = std::mem::take(&mut self.promised);
+        for (key, documents) in promised {
+            let has = self.batches.get(&key).map_or(0, |batch| batch.documents);
+            if has < documents {
+                self.fail(format!("{key} has {has} documents of {documents} promised"));
+            }
+        }
+        for (key, id, verb) in std::mem::take(&mut self.owed) {
+            // Whatever else asks for what is so already leaves no trace.
+            let must_act = verb == Verb::Retry;
+            if must_act && !self.history.has_dealt_with(&key, id) {
+                self.fail(format!(
+                    "{key}: {verb} {id} was handed over, and never dealt with"
+                ));
+            }
+        }
+    }
+}
+
+fn executions<'a>(
+    key: &'a BatchKey,
+    attempt: &'a Attempt,
+    units: &'a UnitSet,
+) -> Vec<(Execution, Ordinal)> {
+    let execution = |unit| Execution {
+        batch: key.batch,
+        tier: attempt.tier,
+        job: attempt.job.clone(),
+        unit,
+        attempt: attempt.number,
+    };
+    units.iter().map(|unit| (execution(unit), unit)).collect()
+}

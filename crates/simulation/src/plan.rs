@@ -1,0 +1,119 @@
+//! What is there to be run and who runs it, drawn from the seed.
+
+use redrive_domain::{
+    command::Start,
+    ids::{BatchId, BatchKey, Bucket, Namespace},
+};
+use serde_json::{Value, json};
+
+use crate::dice::Dice;
+
+/// Handlers that jobs ask for.
+pub(crate) const HANDLERS: [&str; 2] = ["read", "count"];
+
+/// The system of one run.
+pub(crate) struct Plan {
+    pub(crate) coordinators: u32,
+    pub(crate) workers: Vec<WorkerPlan>,
+    pub(crate) projectors: u32,
+    pub(crate) batches: Vec<BatchPlan>,
+}
+
+/// A worker.
+pub(crate) struct WorkerPlan {
+    pub(crate) slots: u32,
+    pub(crate) handlers: Vec<&'static str>,
+    /// Whether it comes back under the name that it had.
+    pub(crate) keeps_name: bool,
+}
+
+/// A batch, as its user means it.
+#[derive(Clone)]
+pub(crate) struct BatchPlan {
+    pub(crate) key: BatchKey,
+    pub(crate) bucket: Bucket,
+    pub(crate) pipeline: Value,
+    pub(crate) start: Start,
+    /// Documents by page.
+    pub(crate) pages: Vec<u32>,
+}
+
+impl BatchPlan {
+    pub(crate) fn documents(&self) -> u32 {
+        self.pages.iter().sum()
+    }
+}
+
+impl Plan {
+    pub(crate) fn of(dice: &mut Dice) -> Self {
+        let mut workers: Vec<WorkerPlan> = (0..dice.count(1..=3))
+            .map(|_| WorkerPlan {
+                slots: dice.count(1..=4),
+                handlers: match dice.happens(0.7) {
+                    true => HANDLERS.to_vec(),
+                    false => vec![*dice.pick(&HANDLERS)],
+                },
+                keeps_name: dice.happens(0.5),
+            })
+            .collect();
+        // Somebody can do everything.
+        if let Some(first) = workers.first_mut() {
+            first.handlers = HANDLERS.to_vec();
+        }
+        Self {
+            coordinators: *dice.pick(&[1, 2, 2, 2, 3]),
+            workers,
+            projectors: dice.count(1..=2),
+            batches: (0..dice.count(1..=4)).map(|_| batch(dice)).collect(),
+        }
+    }
+}
+
+fn batch(dice: &mut Dice) -> BatchPlan {
+    let tiers: Vec<Value> = (0..dice.count(1..=3)).map(|_| tier(dice)).collect();
+    let most = *dice.pick(&[3, 12, 40]);
+    // These cannot be refused.
+    #[allow(clippy::expect_used)]
+    let (namespace, bucket) = (
+        Namespace::new(dice.pick(&["one", "two"])).expect("it is a name"),
+        Bucket::new("docs").expect("it is a name"),
+    );
+    BatchPlan {
+        key: BatchKey {
+            namespace,
+            batch: BatchId(dice.uuid()),
+        },
+        bucket,
+        pipeline: json!({ "tiers": tiers }),
+        start: *dice.pick(&[Start::OnSubmit, Start::OnSubmit, Start::AtOnce]),
+        pages: (0..dice.count(1..=3))
+            .map(|_| dice.count(1..=most))
+            .collect(),
+    }
+}
+
+fn tier(dice: &mut Dice) -> Value {
+    let jobs: Vec<Value> = (0..*dice.pick(&[1, 1, 2]))
+        .map(|number| {
+            let mut job = json!({
+                "name": format!("job{number}"),
+                "handler": dice.pick(&HANDLERS),
+                "max_attempts": dice.count(1..=4),
+                "timeout": dice.pick(&["1s", "3s", "8s"]),
+                "priority": dice.count(0..=100),
+                "backoff": {
+                    "base": dice.pick(&["100ms", "1s", "4s"]),
+                    "max": "10s",
+                },
+            });
+            if dice.happens(0.15) {
+                job["rate_limit"] = json!({
+                    "per_second": dice.pick(&[5.0, 30.0]),
+                    "burst": dice.count(1..=10),
+                });
+            }
+            job
+        })
+        .collect();
+    json!({ "jobs": jobs, "barrier": dice.happens(0.25) })
+}

@@ -1,0 +1,271 @@
+//! Those who use the system: they give commands in any order, more than once, and nonsense between them.
+
+use std::{sync::Arc, time::Duration};
+
+use redrive_broker::{Broker, Message};
+use redrive_client::{Client, ClientError};
+use redrive_domain::{
+    command::{
+        Accepted, AddDocuments, Cancel, Command, Create, Refusal, Retry, RetryMode, Submit, Written,
+    },
+    document::Document,
+    ids::CommandId,
+    subject,
+};
+use tokio::time::sleep;
+
+use crate::{
+    dice::Dice, faulty::Faulty, ledger::document_id, link::Link, plan::BatchPlan, world::World,
+};
+
+/// How often a user asks again at the end, when nothing goes wrong any more.
+const INSISTS: u32 = 100;
+
+/// A command with the id under which it is given, however often.
+#[derive(Clone)]
+struct Wish {
+    id: CommandId,
+    command: Command,
+}
+
+/// A user of one batch.
+pub(crate) struct User {
+    world: Arc<World>,
+    link: Arc<Link>,
+    client: Client<Faulty>,
+    plan: BatchPlan,
+    dice: Dice,
+}
+
+impl User {
+    pub(crate) fn new(world: &Arc<World>, number: u32, plan: BatchPlan) -> Self {
+        let link = Link::new(world, format!("user-{number}"));
+        let namespace = plan.key.namespace.clone();
+        Self {
+            client: Client::new(Faulty::new(&link), namespace, Some(link.name.clone())),
+            dice: world.dice(("user", number)),
+            world: Arc::clone(world),
+            link,
+            plan,
+        }
+    }
+
+    /// Does all that this user does, and sees to it in the end that the batch has what it was to have.
+    pub(crate) async fn act(mut self) {
+        for (pause, wish) in self.script() {
+            sleep(pause).await;
+            self.give(&wish).await;
+        }
+        // Some of it comes when nothing goes wrong any more.
+        let after = self.dice.ms(0..=30_000);
+        let left = self.world.weather.storm.saturating_sub(self.world.passed());
+        for _ in 0..self.dice.count(0..=4) {
+            let pause = (left + after) / 4;
+            sleep(pause.mul_f64(0.5 + f64::from(self.dice.count(0..=100)) / 100.0)).await;
+            let wish = self.later();
+            self.give(&wish).await;
+        }
+        while !self.world.is_calm() {
+            sleep(Duration::from_millis(500)).await;
+        }
+        self.insist().await;
+    }
+
+    fn wish(&mut self, command: Command) -> Wish {
+        Wish {
+            id: CommandId(self.dice.uuid()),
+            command,
+        }
+    }
+
+    /// All that it takes to submit the batch, in order.
+    fn submission(&mut self) -> Vec<Wish> {
+        let create = Command::Create(Create {
+            pipeline: self.plan.pipeline.clone(),
+            start: self.plan.start,
+        });
+        let mut wishes = vec![self.wish(create)];
+        let mut first = 0;
+        for count in self.plan.pages.clone() {
+            let page = self.page(first, count);
+            wishes.push(self.wish(page));
+            first += count;
+        }
+        let submit = Command::Submit(Submit {
+            documents: Some(first),
+        });
+        wishes.push(self.wish(submit));
+        wishes
+    }
+
+    fn page(&self, first: u32, count: u32) -> Command {
+        let batch = self.plan.key.batch;
+        let documents = (first..first + count).map(|unit| Document::new(document_id(batch, unit)));
+        Command::AddDocuments(AddDocuments {
+            first: Some(first),
+            documents: documents.collect(),
+        })
+    }
+
+    /// The submission, with repetitions, in some disorder, and with other things between.
+    fn script(&mut self) -> Vec<(Duration, Wish)> {
+        let mut wishes = self.submission();
+        if self.dice.happens(0.3) {
+            let at = self.dice.within(0..=wishes.len() as u64 - 2) as usize;
+            wishes.swap(at, at + 1);
+        }
+        let mut script = Vec::new();
+        for wish in wishes {
+            while self.dice.happens(0.15) {
+                let other = self.later();
+                script.push((self.dice.ms(0..=2_000), other));
+            }
+            let again = self
+                .dice
+                .happens(0.3)
+                .then(|| match self.dice.happens(0.5) {
+                    true => wish.clone(),
+                    false => Wish {
+                        id: CommandId(self.dice.uuid()),
+                        ..wish.clone()
+                    },
+                });
+            script.push((self.dice.ms(0..=2_000), wish));
+            if let Some(again) = again {
+                script.push((self.dice.ms(0..=2_000), again));
+            }
+        }
+        script
+    }
+
+    /// What may be asked at any time.
+    fn later(&mut self) -> Wish {
+        let command = match self.dice.count(0..=11) {
+            0 | 1 => Command::Cancel(Cancel::default()),
+            2 => self.page(self.plan.documents(), 1),
+            3 => Command::Submit(Submit::default()),
+            4 => self.page(0, self.plan.documents().min(2)),
+            _ => Command::Retry(Retry {
+                retry_mode: *self.dice.pick(&[RetryMode::All, RetryMode::TransientOnly]),
+                tier_nums: match self.dice.happens(0.3) {
+                    true => Some(vec![self.dice.pick(&[0, 1, 9]).to_owned()]),
+                    false => None,
+                },
+                max_retry_count: *self.dice.pick(&[1, 3, 10, 11]),
+                max_retries: *self.dice.pick(&[None, Some(1), Some(3), Some(4)]),
+                ..Retry::default()
+            }),
+        };
+        self.wish(command)
+    }
+
+    /// Gives a command, in one of the ways in which that is done.
+    async fn give(&mut self, wish: &Wish) {
+        let verb = wish.command.verb();
+        if self.dice.happens(0.05) {
+            self.babble().await;
+        }
+        if self.dice.happens(0.6) {
+            self.ask(wish).await.ok();
+            return;
+        }
+        let (namespace, batch) = (&self.plan.key.namespace, self.plan.key.batch);
+        let named = self.dice.happens(0.7);
+        let body = Written {
+            id: named.then_some(wish.id),
+            actor: None,
+            command: &wish.command,
+        };
+        let message = Message {
+            subject: subject::command(namespace, &self.plan.bucket, batch, verb),
+            payload: serde_json::to_vec(&body).unwrap_or_default().into(),
+            trace: None,
+        };
+        let before = self.world.checks().inboxes_lost();
+        let handed_over = Faulty::new(&self.link).submit(message, None).await;
+        self.link
+            .tell(format_args!("hands over {verb}: {handed_over:?}"));
+        if handed_over.is_ok() && named {
+            let key = self.plan.key.clone();
+            self.world.checks().handed_over(key, wish.id, verb, before);
+        }
+    }
+
+    async fn ask(&self, wish: &Wish) -> Result<Accepted, ClientError> {
+        let BatchPlan { bucket, key, .. } = &self.plan;
+        let answer = self
+            .client
+            .command(bucket, key.batch, wish.id, &wish.command)
+            .await;
+        let verb = wish.command.verb();
+        match &answer {
+            Ok(accepted) => {
+                self.link
+                    .tell(format_args!("{verb} is accepted at {}", accepted.seq));
+                self.world.count("commands accepted");
+                self.world.checks().acknowledged(key, wish.id, accepted);
+            }
+            Err(error) => {
+                self.world.count("commands refused or unanswered");
+                self.link.tell(format_args!("{verb}: {error}"));
+            }
+        }
+        answer
+    }
+
+    /// Says something that means nothing.
+    async fn babble(&mut self) {
+        let key = &self.plan.key;
+        let subjects = [
+            format!("rd.cmd.{}.docs.{}.explode", key.namespace, key.batch),
+            format!("rd.cmd.{}.docs.{}.retry", key.namespace, key.batch),
+            "rd.cmd.nonsense".to_owned(),
+            subject::outcome(0, key),
+        ];
+        let payloads = ["", "{", "[]", "{\"retry_mode\":7}", "\u{1}\u{2}"];
+        let message = Message {
+            subject: self.dice.pick(&subjects).clone(),
+            payload: self.dice.pick(&payloads).as_bytes().into(),
+            trace: None,
+        };
+        self.link
+            .tell(format_args!("babbles on {}", message.subject));
+        Faulty::new(&self.link).submit(message, None).await.ok();
+    }
+
+    /// Completes the submission: by now nobody may say no but for a reason.
+    async fn insist(&mut self) {
+        for wish in self.submission() {
+            for tries in 0..=INSISTS {
+                match self.ask(&wish).await {
+                    Ok(_) => break,
+                    // It was cancelled, or submitted with what it had.
+                    Err(ClientError::Refused(Refusal::Conflict { .. })) => {
+                        self.submit_as_it_is().await;
+                        return;
+                    }
+                    Err(error) if tries == INSISTS || matches!(error, ClientError::Refused(_)) => {
+                        let verb = wish.command.verb();
+                        let problem = format!("{} cannot {verb}: {error}", self.link.name);
+                        self.world.checks().fail(problem);
+                        return;
+                    }
+                    Err(_) => sleep(Duration::from_millis(500)).await,
+                }
+            }
+        }
+    }
+
+    async fn submit_as_it_is(&mut self) {
+        let wish = self.wish(Command::Submit(Submit::default()));
+        for _ in 0..INSISTS {
+            match self.ask(&wish).await {
+                Ok(_) | Err(ClientError::Refused(_)) => return,
+                Err(_) => sleep(Duration::from_millis(500)).await,
+            }
+        }
+        self.world
+            .checks()
+            .fail("nobody answers, though nothing goes wrong any more");
+    }
+}
