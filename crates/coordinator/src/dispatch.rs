@@ -4,6 +4,7 @@
 mod doubt;
 mod pace;
 mod queue;
+mod rate;
 mod ready;
 mod references;
 

@@ -47,7 +47,7 @@ pub(crate) enum Effect {
     Answer {
         reply: Box<dyn Reply>,
         batch: BatchKey,
-        decided: Result<Accepted, Refusal>,
+        decided: Box<Result<Accepted, Refusal>>,
     },
 }
 
@@ -137,7 +137,7 @@ impl Round {
                     batch,
                     decided,
                 } => {
-                    let (body, error) = answer(batches.get(&batch), decided);
+                    let (body, error) = answer(batches.get(&batch), *decided);
                     reply.send(body, error).await
                 }
             };

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redrive_domain::{
-    ids::BatchKey, pipeline::RateLimit, state::BatchState, status::BatchStatus, time::Timestamp,
-};
+use redrive_domain::{ids::BatchKey, state::BatchState, status::BatchStatus, time::Timestamp};
 
 use super::{
     JobKey, JobRun,
@@ -40,24 +38,4 @@ pub(super) fn queue_of(
         unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
     })
-}
-
-impl JobRun {
-    /// The units that a rate limit lets start now.
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss
-    )]
-    fn refill(&mut self, limit: RateLimit, now: Timestamp) -> u64 {
-        let burst = f64::from(limit.burst);
-        if self.refilled_at == Timestamp::default() {
-            self.tokens = burst;
-        } else {
-            let passed = now.since(self.refilled_at).0 as f64 / 1_000.0;
-            self.tokens = (self.tokens + passed * limit.per_second).min(burst);
-        }
-        self.refilled_at = now;
-        self.tokens.max(0.0) as u64
-    }
 }

@@ -76,7 +76,7 @@ impl<B: Broker> Leader<'_, B> {
         round.effects.push(Effect::Answer {
             reply: request.reply,
             batch,
-            decided,
+            decided: Box::new(decided),
         });
         Ok(())
     }

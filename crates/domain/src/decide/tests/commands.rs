@@ -125,3 +125,21 @@ fn deciding_changes_nothing() {
     }
     assert_eq!(*story.state(), before);
 }
+
+#[test]
+fn a_page_that_is_wrong_is_refused_as_anything_else_is() {
+    let read = |body: &str| Command::read_body(Verb::AddDocuments, body.as_bytes());
+    assert!(read(r#"{"documents": [{"id": "a"}], "actor": "ann"}"#).is_ok());
+    for (body, named) in [
+        (r#"{"documents": [{"id": "a"}], "more": 1}"#, "more"),
+        (r#"{"documents": [{"id": 1}]}"#, "expected a string"),
+        (r#"{"first": 0}"#, "documents"),
+        ("", "documents"),
+        ("[]", "expected"),
+    ] {
+        let Err(Refusal::Invalid { errors }) = read(body) else {
+            panic!("{body} was read");
+        };
+        assert!(errors[0].message.contains(named), "{body}: {errors:?}");
+    }
+}
