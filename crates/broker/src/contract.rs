@@ -80,7 +80,7 @@ macro_rules! contract_suite {
                 a_taker_holds_no_more_than_it_asked_for, what_is_given_back_comes_at_once,
                 withdrawn_chunks_do_not_come, a_chunk_in_work_is_withdrawn,
                 offered_lists_what_is_up_and_what_is_taken, many_chunks_are_offered_at_once,
-                handlers_and_classes_are_apart, a_withdrawn_chunk_can_be_offered_again,
+                handlers_and_classes_are_apart, a_withdrawn_chunk_can_be_offered_again, work_that_is_made_anew_is_empty_and_takes_chunks,
                 a_call_that_is_given_up_loses_nothing, an_unanswered_chunk_goes_to_somebody_else;
             rpc: a_request_is_answered, an_error_comes_with_its_body, nobody_answers, no_answer_in_time,
                 servers_of_a_queue_share, a_server_that_went_is_not_asked, signals_reach_who_listens,

@@ -265,6 +265,11 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// Takes chunks back that match the filter, whether a worker has them or not.
     fn withdraw(&self, filter: &str) -> impl Future<Output = Result<()>> + Send;
 
+    /// Makes the place of chunks anew, with nothing in it, as it was before the first [`Broker::ensure`] and after it. For
+    /// one that is there and does not work: a server (2.9) that is told to delete a stream while others create it again
+    /// can end up with one whose files are gone.
+    fn remake_work(&self) -> impl Future<Output = Result<()>> + Send;
+
     /// The subjects of all chunks that are up or with a worker.
     fn offered(&self) -> impl Future<Output = Result<Vec<String>>> + Send;
 

@@ -88,6 +88,8 @@ struct State {
     events: Option<Vec<Entry>>,
     inbox: Option<Queue>,
     work: Option<Queue>,
+    /// Whether nothing can be put up, though there is a place for it.
+    work_is_broken: bool,
     leases: Option<BTreeMap<String, Held>>,
     /// The last one alone.
     snapshots: Option<Vec<Bytes>>,
@@ -183,6 +185,11 @@ impl MemoryBroker {
             Part::Leases => state.leases = None,
             Part::Snapshot => state.snapshots = None,
         });
+    }
+
+    /// Lets the place of chunks be there and take nothing, until it is made anew.
+    pub fn break_work(&self) {
+        self.store.change(|state| state.work_is_broken = true);
     }
 
     fn submit_once(&self, message: &Message, id: Option<&str>) -> Result<()> {
@@ -359,6 +366,9 @@ impl Broker for MemoryBroker {
         let subjects = subject::chunks(self.store.options.shard);
         let missing = || BrokerError::Missing(self.store.name("RD_WORK"));
         self.store.change(|state| {
+            if state.work_is_broken {
+                return Err(BrokerError::Other("its files are gone".to_owned()));
+            }
             let work = state.work.as_mut().ok_or_else(missing)?;
             for chunk in chunks {
                 if !matches(&subjects, &chunk.subject) {
@@ -394,6 +404,14 @@ impl Broker for MemoryBroker {
             }
             None => Err(BrokerError::Missing(self.store.name("RD_WORK"))),
         })
+    }
+
+    async fn remake_work(&self) -> Result<()> {
+        self.store.change(|state| {
+            state.work = Some(state.new_queue());
+            state.work_is_broken = false;
+        });
+        Ok(())
     }
 
     async fn offered(&self) -> Result<Vec<String>> {

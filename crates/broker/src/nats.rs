@@ -228,6 +228,10 @@ impl Broker for NatsBroker {
         counted("withdraw", self.inner.purge(work, filter).await)
     }
 
+    async fn remake_work(&self) -> Result<()> {
+        counted("remake_work", self.inner.remake_work().await)
+    }
+
     async fn offered(&self) -> Result<Vec<String>> {
         let work = &self.inner.names.work;
         counted("offered", self.inner.stream_subjects(work).await)

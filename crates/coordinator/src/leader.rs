@@ -90,6 +90,8 @@ pub(crate) struct Leader<'a, B> {
     /// The hash of the last event.
     mark: u64,
     snapshots: Snapshots,
+    /// Offers in a row that the broker refused.
+    offers_refused: u32,
     cared_at: Timestamp,
     asked_at: Timestamp,
 }
@@ -122,6 +124,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             last_seq: loaded.last_seq,
             mark: loaded.mark,
             snapshots: loaded.snapshots,
+            offers_refused: 0,
             cared_at: Timestamp::default(),
             asked_at: Timestamp::default(),
         };

@@ -182,6 +182,23 @@ async fn whatever_is_deleted_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn work_that_is_there_and_does_not_work_is_made_anew() {
+    let mut sim = Sim::new().await;
+    let _leader = sim.coordinator("a");
+    sim.worker("w", 2, |_, _| async {
+        sleep(Duration::from_millis(100)).await;
+        done()
+    });
+    let key = sim.submit(json!({}), 100).await;
+    sim.until(&key, "some are through", |state| {
+        state.counts().completed > 10
+    })
+    .await;
+    sim.broker.break_work();
+    assert_eq!(sim.over(&key).await.counts().completed, 100);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_batch_stops_what_runs_and_late_outcomes_change_nothing() {
     let mut sim = Sim::new().await;
     let _leader = sim.coordinator("a");

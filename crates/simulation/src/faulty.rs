@@ -82,6 +82,13 @@ impl Broker for Faulty {
         self.inner().repair().await
     }
 
+    async fn remake_work(&self) -> Result<()> {
+        let inner = self.inner();
+        self.link
+            .call("remake_work", async move { inner.remake_work().await })
+            .await
+    }
+
     async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
         let inner = self.inner();
         self.link

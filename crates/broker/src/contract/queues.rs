@@ -447,3 +447,19 @@ pub async fn an_unanswered_chunk_goes_to_somebody_else<P: Provider>(provider: &P
         began.elapsed()
     );
 }
+
+pub async fn work_that_is_made_anew_is_empty_and_takes_chunks<P: Provider>(provider: &P) {
+    let broker = ready(provider).await;
+    let chunk = |id| message(&format!("rd.work.0.noop.cpu.ns.batch.{id}"), id);
+    broker.offer(vec![chunk("1")]).await.unwrap();
+    broker.remake_work().await.unwrap();
+    assert_eq!(broker.offered().await.unwrap().len(), 0);
+    broker.offer(vec![chunk("2")]).await.unwrap();
+    let (handler, class) = ("noop".parse().unwrap(), "cpu".parse().unwrap());
+    let mut taker = broker.take(&handler, &class).await.unwrap();
+    assert_eq!(payloads(&gather(&mut *taker, 1).await), ["2"]);
+    // Where there is none, too.
+    provider.lose(Lost::Work).await;
+    broker.remake_work().await.unwrap();
+    assert_eq!(broker.offered().await.unwrap().len(), 0);
+}

@@ -12,6 +12,9 @@ use async_nats::jetstream::{self, response::Response};
 use super::{Inner, error};
 use crate::{BrokerError, Entry, Result, StreamRole};
 
+/// How long a server takes to remove the files of a stream that was deleted.
+const REMOVAL: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// How long a delivery may stay without an answer.
 pub(super) const ACK_WAIT_SECONDS: u64 = 30;
 
@@ -267,6 +270,34 @@ impl Inner {
     pub(super) async fn ensure_leases(&self) -> Result<()> {
         let [.., leases] = self.wanted();
         self.ensure_lease_bucket(leases).await
+    }
+
+    pub(super) async fn remake_work(&self) -> Result<()> {
+        let [_, _, work, ..] = self.wanted();
+        self.remake(work).await
+    }
+
+    /// Deletes a stream and creates it again.
+    pub(super) async fn remake(&self, wanted: Wanted) -> Result<()> {
+        let name = wanted.name.clone();
+        tracing::warn!(stream = name, "made anew");
+        let delete = format!("STREAM.DELETE.{name}");
+        match self.api::<_, Value>(&name, &delete, &json!({})).await? {
+            Ok(_) => {}
+            Err(error) => match error::api(&name, &error) {
+                BrokerError::Missing(_) => {}
+                error => return Err(error),
+            },
+        }
+        // The server (2.9) removes the files when it has forgotten the stream: one created at once would lose its own.
+        tokio::time::sleep(REMOVAL).await;
+        self.ensure_stream(wanted).await?;
+        Ok(())
+    }
+
+    pub(super) async fn remake_snapshots(&self) -> Result<()> {
+        let [.., snapshots, _] = self.wanted();
+        self.remake(snapshots).await
     }
 
     pub(super) async fn ensure_snapshots(&self) -> Result<()> {

@@ -37,6 +37,12 @@ impl Inner {
                 self.ensure_snapshots().await?;
                 self.write_snapshot(&snapshot).await
             }
+            // A stream that is there and does not work.
+            Err(BrokerError::Other(error)) => {
+                tracing::warn!(%error, "the snapshot cannot be written");
+                self.remake_snapshots().await?;
+                self.write_snapshot(&snapshot).await
+            }
             result => result,
         }
     }

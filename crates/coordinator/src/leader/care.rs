@@ -19,6 +19,8 @@ use crate::{
     standby::Stepped,
 };
 
+/// Refusals in a row, other than that it is missing, after which the place of chunks is made anew: nothing is lost with it.
+const OFFERS_REFUSED: u32 = 2;
 /// How long a chunk may lie unclaimed before somebody asks whether the broker still has it.
 const UNCLAIMED: Millis = Millis::seconds(5);
 
@@ -132,14 +134,22 @@ impl<B: Broker> Leader<'_, B> {
             .filter_map(|chunk| self.message_of(chunk))
             .collect::<Vec<_>>();
         match self.broker.offer(messages.clone()).await {
-            Ok(()) => {}
+            Ok(()) => self.offers_refused = 0,
             Err(BrokerError::Missing(what)) => {
                 tracing::warn!(what, "making it again");
                 self.broker.ensure().await?;
                 self.broker.offer(messages).await?;
             }
             // Those that did not arrive are not found when somebody looks for them, and go out again.
-            Err(error) => tracing::warn!(%error, "chunks may not have been handed out"),
+            Err(error) => {
+                tracing::warn!(%error, "chunks may not have been handed out");
+                let refused = matches!(error, BrokerError::Other(_));
+                self.offers_refused = if refused { self.offers_refused + 1 } else { 0 };
+                if self.offers_refused >= OFFERS_REFUSED {
+                    self.offers_refused = 0;
+                    self.broker.remake_work().await?;
+                }
+            }
         }
         Ok(())
     }

@@ -53,6 +53,10 @@ pub struct Flaky {
 }
 
 impl Broker for Flaky {
+    async fn remake_work(&self) -> Result<()> {
+        self.inner.remake_work().await
+    }
+
     async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
         self.inner.keep_snapshot(snapshot).await
     }
