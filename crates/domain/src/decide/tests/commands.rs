@@ -1,6 +1,6 @@
 use super::story::*;
 use crate::{
-    command::{Command, Start},
+    command::{Command, Refusal, Start, Verb},
     decide::{ANY_BUCKET, command},
     event::Cause,
     ids::{Bucket, CommandId},
