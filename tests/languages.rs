@@ -192,6 +192,21 @@ name = "weigh"
 jobs = [{ handler = "weigh", params = { lang = "en" }, backoff = { base = "1ms" } }]
 "#;
 
+/// Prints the settings of a consumer that a worker in Rust made and of one that the worker in Python made.
+const CONSUMERS: &str = r#"
+import asyncio, json, sys
+import nats
+
+async def main():
+    connection = await nats.connect(sys.argv[1])
+    for name in sys.argv[2:]:
+        answer = await connection.request(f"$JS.API.CONSUMER.INFO.RD_WORK_0.{name}", b"{}")
+        print(json.dumps(json.loads(answer.data)["config"]).replace(name.split("+")[0], "HANDLER"))
+    await connection.close()
+
+asyncio.run(main())
+"#;
+
 #[test]
 fn a_worker_in_python_finishes_a_batch() {
     let requirements =
@@ -219,7 +234,8 @@ fn a_worker_in_python_finishes_a_batch() {
     let mut command = Command::new("python3");
     command.args(["own.py", &server.client_url()]);
     home.settle(&mut command);
-    let mut worker = home.launch("python", command.env("PYTHONPATH", packages));
+    let mut worker = home.launch("python", command.env("PYTHONPATH", &packages));
+    let _other = home.start("worker", ["worker", "--handler", "exec"]);
     let submit = "submit -f python.toml --watch --ndjson documents.ndjson";
     home.run(submit.split(' '))
         .exits(3)
@@ -256,6 +272,19 @@ fn a_worker_in_python_finishes_a_batch() {
     assert_eq!(failure["class"], "permanent");
     assert_eq!(failure["retry_count"], 1);
     home.run(["replay", "last", "--verify"]).exits(0);
+
+    let mut command = Command::new("python3");
+    command.args([
+        "-c",
+        CONSUMERS,
+        &server.client_url(),
+        "exec+cpu",
+        "shout+cpu",
+    ]);
+    home.settle(&mut command);
+    let consumers = support::finish(command.env("PYTHONPATH", &packages), None);
+    let consumers = consumers.exits(0).lines();
+    assert_eq!(consumers[0], consumers[1], "they are the same for all");
 
     signal(worker.pid(), rustix::process::Signal::TERM);
     let ended = worker.end().exits(0);

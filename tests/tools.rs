@@ -1,5 +1,11 @@
 //! The everyday tools: `doctor`, `workers`, `top`, `config`, `completions`, `man`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 mod support;
 

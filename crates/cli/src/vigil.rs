@@ -272,3 +272,40 @@ impl Teller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_who_is_live_and_connected_and_able() {
+        let of = |live, connected, able| {
+            let health = Health::new(live, connected, able, "leading".to_owned());
+            (health.live, health.ready, health.state)
+        };
+        assert_eq!(of(true, true, true), (true, true, "leading".to_owned()));
+        assert!(!of(true, true, false).1);
+        let (live, ready, state) = of(true, false, true);
+        assert_eq!((live, ready), (true, false));
+        assert_eq!(state, "not connected to the broker");
+        assert!(!of(false, true, true).1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_shows_nothing_is_stuck_and_one_that_is_gone_has_ended() {
+        let shown = watch::Sender::new(0);
+        let mut pulse = Pulse::of(shown.subscribe());
+        tokio::time::advance(STUCK / 2).await;
+        // The same again is a turn.
+        shown.send_modify(|_| {});
+        assert!(pulse.turns());
+        tokio::time::advance(STUCK - EVERY).await;
+        assert!(pulse.turns());
+        tokio::time::advance(2 * EVERY).await;
+        assert!(!pulse.turns());
+        shown.send_modify(|_| {});
+        assert!(pulse.turns());
+        drop(shown);
+        assert!(!pulse.turns());
+    }
+}

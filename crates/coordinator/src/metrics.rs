@@ -48,6 +48,8 @@ pub const METRICS: &[Described] = &[
     Described::gauge(CHUNKS_OUT, &[], "Chunks handed out and not yet reported"),
     Described::gauge(BATCHES, &[], "Batches held in memory"),
     Described::gauge(WORKERS, &[], "Live workers"),
+    Described::counter(SNAPSHOTS, &[], "Snapshots kept"),
+    Described::gauge(SNAPSHOT_BYTES, &[], "Size of the last snapshot"),
     Described::gauge(LEADS, &[], "Whether this coordinator leads: 1 or 0"),
     Described::seconds(
         ROUND,

@@ -158,7 +158,7 @@ fn failures(seen: &Seen) -> Vec<Line> {
         return Vec::new();
     }
     let one = |(class, kind, count): &(_, _, u64)| format!("{count} {class} {kind}");
-    let all: Vec<String> = seen.failures.iter().map(|failure| one(failure)).collect();
+    let all: Vec<String> = seen.failures.iter().map(one).collect();
     vec![
         plain(String::new()),
         plain(format!("failures     {}", all.join(", "))),

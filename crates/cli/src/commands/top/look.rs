@@ -170,13 +170,13 @@ impl Looker {
         let attempts = jobs.map(|job| job.attempts).sum();
         let at = Instant::now();
         let before = self.progress.get(&view.summary.batch);
-        let rate = before.and_then(|before| {
+        let rate = before.map(|before| {
             let seconds = at.duration_since(before.at).as_secs_f64();
             let now = attempts_since(attempts, before.attempts) / seconds.max(0.001);
-            Some(match before.rate {
+            match before.rate {
                 Some(rate) => rate * (1.0 - FRESH) + now * FRESH,
                 None => now,
-            })
+            }
         });
         let progress = Progress { attempts, at, rate };
         self.progress.insert(view.summary.batch, progress);

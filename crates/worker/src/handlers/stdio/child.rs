@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    process::{ExitStatus, Stdio as Pipe},
+    process::ExitStatus,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -12,9 +12,9 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use redrive_domain::failure::{Failure, FailureKind};
 use tokio::{
     io::AsyncWriteExt,
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout},
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
@@ -26,14 +26,11 @@ use super::{
 };
 use crate::{
     handler::Done,
-    handlers::{
-        command::Program,
-        params::misconfigured,
-        process::{BURIAL, Group, Tail, keep_last, not_started},
-    },
+    handlers::process::{Group, Tail},
 };
 
 mod end;
+mod start;
 
 use end::Why;
 
@@ -156,62 +153,6 @@ enum Next {
 }
 
 impl Running {
-    fn start(spec: &Arc<Spec>, number: u64, events: mpsc::Sender<Event>) -> Result<Self, Failure> {
-        let (name, mut command) = match &spec.program {
-            Program::Words(words) => {
-                let (program, arguments) = words
-                    .split_first()
-                    .ok_or_else(|| misconfigured("param \"command\" is empty"))?;
-                let mut command = Command::new(program);
-                command.args(arguments);
-                (program.as_str(), command)
-            }
-            Program::Shell(script) => {
-                let mut command = Command::new("/bin/sh");
-                command.arg("-c").arg(script);
-                ("/bin/sh", command)
-            }
-        };
-        if let Some(cwd) = &spec.cwd {
-            command.current_dir(cwd);
-        }
-        command
-            .envs(spec.env.iter().map(|(key, value)| (key, value)))
-            .stdin(Pipe::piped())
-            .stdout(Pipe::piped())
-            .stderr(Pipe::piped())
-            .process_group(0);
-        let spawned = command.spawn();
-        let mut child = spawned.map_err(|error| not_started(name, spec.cwd.as_deref(), &error))?;
-        tracing::debug!(pid = child.id(), program = name, "a process starts");
-        let lines = LinesCodec::new_with_max_length(wire::LINE_BYTES);
-        let now = Instant::now();
-        Ok(Self {
-            number,
-            events,
-            group: Group::of(&child),
-            stdin: child.stdin.take(),
-            stdout: child.stdout.take().map(|out| FramedRead::new(out, lines)),
-            stderr: child.stderr.take(),
-            child,
-            tail: Tail::default(),
-            out: VecDeque::new(),
-            written: 0,
-            hello: None,
-            held: BTreeMap::new(),
-            last: 0,
-            answered: false,
-            stops: FuturesUnordered::new(),
-            started: now,
-            heard: now,
-            beat: now,
-            exited: None,
-            leaving: false,
-            until: None,
-            spec: spec.clone(),
-        })
-    }
-
     async fn live(mut self, asks: &mut mpsc::Receiver<Ask>) -> How {
         let why = loop {
             let next = self.next(asks).await;

@@ -264,3 +264,29 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::handlers::stdio::settings::Settings;
+
+    #[test]
+    fn the_wait_after_a_broken_process_grows_within_a_bound_and_an_answer_ends_it() {
+        let settings = Settings::read(&json!({ "command": "true" })).unwrap();
+        let mut pool = Pool::new(settings.spec, mpsc::channel(EVENTS).0);
+        let now = Instant::now();
+        let waits: Vec<Duration> = (0..100)
+            .map(|_| {
+                pool.back_off(now);
+                pool.not_before - now
+            })
+            .collect();
+        assert_eq!(waits[..3], [BACKOFF, BACKOFF * 2, BACKOFF * 4]);
+        assert_eq!(waits.last(), Some(&BACKOFF_MAX));
+        pool.hear(Event::Freed(0));
+        pool.back_off(now);
+        assert_eq!(pool.not_before - now, BACKOFF);
+    }
+}

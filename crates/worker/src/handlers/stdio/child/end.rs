@@ -1,12 +1,19 @@
 //! How a process ends, and what that means for the units that it holds.
 
-use std::process::ExitStatus;
+use std::{process::ExitStatus, time::Duration};
 
-use super::{
-    BURIAL, Done, Duration, Failure, FailureKind, How, Instant, LINGER, Running, keep_last,
-    misconfigured, reply, stopped, timeout, wire,
+use redrive_domain::failure::{Failure, FailureKind};
+use tokio::time::{Instant, timeout};
+
+use super::{How, LINGER, Running, reply, stopped, wire};
+use crate::{
+    handler::Done,
+    handlers::{
+        exits::{ExitCodes, Meaning},
+        params::misconfigured,
+        process::{BURIAL, keep_last},
+    },
 };
-use crate::handlers::exits::{ExitCodes, Meaning};
 
 /// Why a process has ended, or is to end.
 #[derive(Debug)]
@@ -79,7 +86,7 @@ impl Running {
                 wire::LINE_BYTES
             )),
             Why::NoHello => misconfigured(format!(
-                "the process did not say hello within {:?} (param \"start_timeout\"): is it a handler for stdio?",
+                "the process did not say hello within {:?} (param \"start_timeout\"): is it a handler for stdio, and does it flush its standard output?",
                 spec.start_timeout
             )),
             Why::Silent(span) => Failure::new(
