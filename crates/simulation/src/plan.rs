@@ -63,7 +63,7 @@ impl Plan {
         Self {
             coordinators: *dice.pick(&[1, 2, 2, 2, 3]),
             workers,
-            projectors: dice.count(1..=2),
+            projectors: *dice.pick(&[1, 1, 2]),
             batches: (0..dice.count(1..=4)).map(|_| batch(dice)).collect(),
         }
     }

@@ -73,7 +73,7 @@ impl Role {
                 let config = redrive_projector::Config {
                     data_dir: Some(folder.clone()),
                     checkpoint_events: 20,
-                    checkpoint_every: Duration::from_secs(2),
+                    checkpoint_every: Duration::from_secs(3),
                     // So few that batches leave memory and come back.
                     memory_batches: 1,
                     clock: Clock::new(move || clock.now()),
@@ -207,17 +207,24 @@ async fn next(world: &World, dice: &mut Dice) -> Event {
 
 /// Loses parts of the broker, now and then.
 pub(crate) async fn lose_parts(world: Arc<World>) {
-    let mut dice = world.dice("losses");
-    let Some(every) = world.weather.losses else {
-        return;
-    };
+    let all = [Part::Work, Part::Reader, Part::Leases, Part::Inbox];
+    let (losses, usurpations) = (world.weather.losses, world.weather.usurpations);
+    let mut dice = (world.dice("losses"), world.dice("usurpations"));
+    tokio::join!(
+        lose_some(&world, &mut dice.0, losses, &all),
+        lose_some(&world, &mut dice.1, usurpations, &[Part::Leases]),
+    );
+}
+
+async fn lose_some(world: &World, dice: &mut Dice, every: Option<Duration>, parts: &[Part]) {
+    let Some(every) = every else { return };
     let most = 2 * u64::try_from(every.as_millis()).unwrap_or(0);
     loop {
         sleep(dice.ms(0..=most)).await;
         if world.is_calm() {
             return;
         }
-        let part = *dice.pick(&[Part::Work, Part::Reader, Part::Leases, Part::Inbox]);
+        let part = *dice.pick(parts);
         world.count("parts lost");
         world.tell(format_args!("the broker loses {part:?}"));
         world.broker.lose(part);

@@ -73,7 +73,7 @@ impl User {
             self.give(&wish).await;
         }
         // Some of it comes when nothing goes wrong any more.
-        let after = self.dice.ms(0..=30_000);
+        let after = self.dice.ms(0..=15_000);
         let left = self.world.weather.storm.saturating_sub(self.world.passed());
         for _ in 0..self.dice.count(0..=4) {
             let pause = (left + after) / 4;
