@@ -77,8 +77,13 @@ pub(crate) async fn of_everything(world: &World) {
     }
 }
 
-/// The state that a projector has is the one that the log had at that place.
+/// The state that a projector has is the one that the log had at that place, and that is no older than the question.
 async fn check_state(world: &World, key: &BatchKey) -> Result<(), ClientError> {
+    let asked_at = world
+        .checks()
+        .batches()
+        .get(key)
+        .map_or(0, |batch| batch.last_seq);
     let mut hex = String::new();
     let (mut total, mut seq) = (1, 0);
     while ((hex.len() / 2) as u64) < total {
@@ -107,6 +112,11 @@ async fn check_state(world: &World, key: &BatchKey) -> Result<(), ClientError> {
     world.count("states compared");
     let print = bytes.map(print_of);
     let mut checks = world.checks();
+    if seq < asked_at {
+        checks.fail(format!(
+            "a projector has {key} at {seq}, where the log was at {asked_at}"
+        ));
+    }
     if print.is_none() || print != checks.state_at(key, seq) {
         checks.fail(format!(
             "a projector has another state of {key} at {seq} than the log"

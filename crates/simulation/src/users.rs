@@ -72,6 +72,12 @@ impl User {
             sleep(pause).await;
             self.give(&wish).await;
         }
+        if self.dice.happens(0.3) {
+            // While much of it is handed out.
+            sleep(self.dice.ms(0..=2_000)).await;
+            let cancel = self.wish(Command::Cancel(Cancel::default()));
+            self.give(&cancel).await;
+        }
         // Some of it comes when nothing goes wrong any more.
         let after = self.dice.ms(0..=15_000);
         let left = self.world.weather.storm.saturating_sub(self.world.passed());

@@ -61,7 +61,7 @@ impl Weather {
 
     pub(crate) fn of(dice: &mut Dice) -> Self {
         let storm = dice.ms(5_000..=25_000);
-        if dice.happens(0.1) {
+        if dice.happens(0.15) {
             return Self::calm(storm);
         }
         let rate = |dice: &mut Dice, most: f64| match dice.happens(0.55) {
