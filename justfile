@@ -11,6 +11,10 @@ ci:
 test *args:
     cargo test --workspace {{ args }}
 
+# So many seeds of the simulation, or one again with its story: just sim 10000; just sim --seed 17 --story
+sim *args:
+    cargo run --locked -p redrive-simulation --example simulate -- {{ args }}
+
 # Clippy, with each warning an error
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings

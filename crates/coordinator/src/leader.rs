@@ -194,7 +194,10 @@ impl<'a, B: Broker> Leader<'a, B> {
             self.standing.send_replace(CoordinatorStanding::Leading);
             let now = self.clock.now();
             let care = self.cared_at.plus(CARE);
-            let next = self.dispatch.next_timer().map_or(care, |due| due.min(care));
+            // What is due before anything may be handed out is no reason to look: nothing would come of it, at once.
+            let due = self.dispatch.next_timer();
+            let due = due.filter(|_| self.hands_out(now));
+            let next = due.map_or(care, |due| due.min(care));
             inputs.clear();
             tokio::select! {
                 biased;
@@ -248,10 +251,14 @@ impl<'a, B: Broker> Leader<'a, B> {
     async fn round(&mut self, inputs: impl Iterator<Item = Input>) -> Result<(), Stepped> {
         self.decide_and_append(inputs).await?;
         self.care().await?;
-        if self.caught_up || self.clock.now() > self.catch_up_until {
+        if self.hands_out(self.clock.now()) {
             self.hand_out().await?;
         }
         Ok(())
+    }
+
+    fn hands_out(&self, now: Timestamp) -> bool {
+        self.caught_up || now > self.catch_up_until
     }
 
     async fn decide_and_append(

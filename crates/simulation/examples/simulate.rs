@@ -50,7 +50,11 @@ fn run(seed: u64, all: bool) -> anyhow::Result<Report> {
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_default_directive(tracing_subscriber::filter::LevelFilter::OFF.into())
+                .from_env_lossy(),
+        )
         .with_writer(std::io::stderr)
         .init();
     let (from, count) = args.seed.map_or((args.from, args.count), |seed| (seed, 1));

@@ -3,18 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use redrive_broker::memory::MemoryBroker;
+use redrive_broker::{Broker, memory::MemoryBroker};
 use redrive_client::{Client, ClientError};
 use redrive_domain::{
     ids::BatchKey,
     query::{BatchRef, ListBatches, ListFailures, ReadState},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{dice::print_of, world::World};
 
 /// How often each question is asked at the end, so that every projector is asked.
-const EACH: usize = 3;
+const EACH: usize = 2;
 
 fn client(world: &World, key: &BatchKey) -> Client<MemoryBroker> {
     Client::new(world.broker.clone(), key.namespace.clone(), None)
@@ -24,7 +24,7 @@ fn client(world: &World, key: &BatchKey) -> Client<MemoryBroker> {
 pub(crate) async fn now_and_then(world: Arc<World>) {
     let mut dice = world.dice("audit");
     loop {
-        sleep(dice.ms(200..=4_000)).await;
+        sleep(dice.ms(500..=6_000)).await;
         let keys: Vec<BatchKey> = world.checks().batches().keys().cloned().collect();
         if keys.is_empty() {
             continue;
@@ -78,8 +78,13 @@ pub(crate) async fn of_everything(world: &World) {
     }
 }
 
-/// The state that a projector has is the one that the log had at that place.
+/// The state that a projector has is the one that the log had at that place, and that is no older than the question.
 async fn check_state(world: &World, key: &BatchKey) -> Result<(), ClientError> {
+    let asked_at = world
+        .checks()
+        .batches()
+        .get(key)
+        .map_or(0, |batch| batch.last_seq);
     let mut hex = String::new();
     let (mut total, mut seq) = (1, 0);
     while ((hex.len() / 2) as u64) < total {
@@ -109,6 +114,11 @@ async fn check_state(world: &World, key: &BatchKey) -> Result<(), ClientError> {
     world.count("states compared");
     let print = bytes.map(print_of);
     let mut checks = world.checks();
+    if seq < asked_at {
+        checks.fail(format!(
+            "a projector has {key} at {seq}, where the log was at {asked_at}"
+        ));
+    }
     if print.is_none() || print != checks.state_at(key, seq) {
         checks.fail(format!(
             "a projector has another state of {key} at {seq} than the log"
@@ -119,15 +129,30 @@ async fn check_state(world: &World, key: &BatchKey) -> Result<(), ClientError> {
 
 /// Waits until all batches are over; whether that came within the time.
 pub(crate) async fn all_over(world: &World, within: Duration) -> bool {
-    let end = tokio::time::Instant::now() + within;
-    loop {
-        let over = world
-            .checks()
+    let over = async || {
+        let checks = world.checks();
+        checks
             .batches()
             .values()
-            .all(|batch| batch.status.is_over());
-        if over || tokio::time::Instant::now() >= end {
-            return over;
+            .all(|batch| batch.status.is_over())
+    };
+    comes(over, within).await
+}
+
+/// Waits until no chunk is up or with a worker; whether that came within the time.
+pub(crate) async fn nothing_is_up(world: &World, within: Duration) -> bool {
+    let empty = async || matches!(world.broker.offered().await, Ok(left) if left.is_empty());
+    comes(empty, within).await
+}
+
+async fn comes(what: impl AsyncFn() -> bool, within: Duration) -> bool {
+    let end = Instant::now() + within;
+    loop {
+        if what().await {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
         }
         sleep(Duration::from_millis(100)).await;
     }

@@ -115,7 +115,16 @@ impl Broker for Faulty {
             link.world.count("appends that are torn");
             link.tell(format_args!("only {} arrive of the {call}", messages.len()));
         }
+        let late = link.happens(link.world.weather.late);
+        let late = if late {
+            link.world.count("appends that are late");
+            link.tell(format_args!("the {call} is late"));
+            Duration::from_millis(link.number() % 9_000)
+        } else {
+            Duration::ZERO
+        };
         let appending = async move {
+            sleep(late).await;
             let result = inner.append(messages, after).await;
             link.world.observe();
             match (torn, result) {

@@ -52,7 +52,9 @@ pub(crate) struct Course {
     pub(crate) obeys: bool,
 }
 
-const KINDS: [FailureKind; 6] = [
+const KINDS: [FailureKind; 8] = [
+    FailureKind::UNAVAILABLE,
+    FailureKind::RATE_LIMITED,
     FailureKind::RATE_LIMITED,
     FailureKind::NETWORK,
     FailureKind::INVALID_DATA,
@@ -67,7 +69,7 @@ impl Execution {
         // Some batches are slow and some fail often.
         let mut batch = Dice::new(seed, ("batch", self.batch));
         let slowest = *batch.pick(&[20, 200, 1_500]);
-        let failing = *batch.pick(&[0.0, 0.1, 0.5]);
+        let failing = *batch.pick(&[0.0, 0.1, 0.5, 0.8]);
         let mut dice = Dice::new(seed, self);
         let takes = match dice.happens(0.02) {
             true => dice.ms(1_000..=9_000),

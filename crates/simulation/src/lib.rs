@@ -35,8 +35,10 @@ use crate::{dice::print_of, plan::Plan, roles::Role, users::User, world::World};
 const SETTLES_WITHIN: Duration = Duration::from_secs(400);
 /// How long users may take for what they still want then.
 const USERS_WITHIN: Duration = Duration::from_secs(200);
-/// How long it has to stay as it is.
-const QUIET: Duration = Duration::from_secs(40);
+/// How long what nobody wants any more may lie about: for 30 seconds the broker keeps it for a worker that died.
+const CLEARS_WITHIN: Duration = Duration::from_secs(60);
+/// How long it has to stay as it is then.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,11 +132,11 @@ async fn run(world: &Arc<World>, folder: &std::path::Path) {
         checks.fail(format!("it does not settle: {open:?}"));
         return;
     }
-    sleep(QUIET).await;
-    let left = world.broker.offered().await;
-    if left.as_ref().is_ok_and(|left| !left.is_empty()) {
+    if !audit::nothing_is_up(world, CLEARS_WITHIN).await {
+        let left = world.broker.offered().await;
         world.checks().fail(format!("chunks are left: {left:?}"));
     }
+    sleep(QUIET).await;
     audit::of_everything(world).await;
     world.checks().at_the_end();
     if !audit::all_over(world, Duration::ZERO).await {

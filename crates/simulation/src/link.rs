@@ -162,6 +162,16 @@ impl Link {
         }
     }
 
+    /// It may die here. There are few such moments, so it does so more often than in a call.
+    pub(crate) async fn may_die(&self, when: &str) {
+        if self.happens(10.0 * self.world.weather.crash) {
+            self.world.count("crashes between steps");
+            self.tell(format_args!("dies {when}"));
+            self.die();
+        }
+        self.gate().await;
+    }
+
     fn crash(&self, fate: &Fate, moment: Crash, call: &str) {
         if fate.crash == Some(moment) {
             let when = match moment {

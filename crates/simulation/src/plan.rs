@@ -63,7 +63,7 @@ impl Plan {
         Self {
             coordinators: *dice.pick(&[1, 2, 2, 2, 3]),
             workers,
-            projectors: dice.count(1..=2),
+            projectors: *dice.pick(&[1, 1, 2]),
             batches: (0..dice.count(1..=4)).map(|_| batch(dice)).collect(),
         }
     }
@@ -102,8 +102,8 @@ fn tier(dice: &mut Dice) -> Value {
                 "timeout": dice.pick(&["1s", "3s", "8s"]),
                 "priority": dice.count(0..=100),
                 "backoff": {
-                    "base": dice.pick(&["100ms", "1s", "4s"]),
-                    "max": "10s",
+                    "base": dice.pick(&["100ms", "1s", "8s"]),
+                    "max": "15s",
                 },
             });
             if dice.happens(0.15) {

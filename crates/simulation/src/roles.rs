@@ -73,7 +73,7 @@ impl Role {
                 let config = redrive_projector::Config {
                     data_dir: Some(folder.clone()),
                     checkpoint_events: 20,
-                    checkpoint_every: Duration::from_secs(2),
+                    checkpoint_every: Duration::from_secs(3),
                     // So few that batches leave memory and come back.
                     memory_batches: 1,
                     clock: Clock::new(move || clock.now()),
@@ -81,8 +81,9 @@ impl Role {
                         let link = Arc::clone(&own);
                         async move {
                             sleep(link.way()).await;
-                            link.gate().await;
+                            link.may_die("before it works on its folder").await;
                             work();
+                            link.may_die("after it worked on its folder").await;
                             sleep(link.way()).await;
                             link.gate().await;
                         }
@@ -101,12 +102,17 @@ impl Role {
 /// Runs one process, life after life.
 pub(crate) async fn keep(world: Arc<World>, role: Role, number: u32) {
     let mut dice = world.dice((role.name(), number));
+    // Most of the work is done by then: a new leader meets what little is left, and waits.
+    let mut aftershocks = match (&role, world.weather.kill) {
+        (Role::Coordinator, Some(_)) => dice.count(0..=3),
+        _ => 0,
+    };
     for life in 0_u32.. {
         let link = Link::new(&world, format!("{}-{number}.{life}", role.name()));
         let stop = CancellationToken::new();
         let begins = role.begin(&link, number, stop.clone());
         link.tell(format_args!("begins"));
-        live(&link, &mut dice, begins, stop).await;
+        live(&link, &mut dice, &mut aftershocks, begins, stop).await;
         // Nothing of what it had begun goes on.
         link.die();
         if let Role::Projector(folder) = &role
@@ -125,7 +131,13 @@ pub(crate) async fn keep(world: Arc<World>, role: Role, number: u32) {
     }
 }
 
-async fn live(link: &Arc<Link>, dice: &mut Dice, mut life: Life, stop: CancellationToken) {
+async fn live(
+    link: &Arc<Link>,
+    dice: &mut Dice,
+    aftershocks: &mut u32,
+    mut life: Life,
+    stop: CancellationToken,
+) {
     let world = Arc::clone(&link.world);
     loop {
         tokio::select! {
@@ -137,7 +149,7 @@ async fn live(link: &Arc<Link>, dice: &mut Dice, mut life: Life, stop: Cancellat
                 }
                 link.tell(format_args!("has ended"));
             }
-            event = next(&world, dice) => {
+            event = next(&world, dice, aftershocks) => {
                 let time = dice.ms(500..=12_000);
                 match event {
                     Event::Kill => {
@@ -176,7 +188,7 @@ enum Event {
 }
 
 /// What happens to a process next from outside.
-async fn next(world: &World, dice: &mut Dice) -> Event {
+async fn next(world: &World, dice: &mut Dice, aftershocks: &mut u32) -> Event {
     let weather = &world.weather;
     let mut first: Option<(Instant, Event)> = None;
     let now = Instant::now();
@@ -193,7 +205,7 @@ async fn next(world: &World, dice: &mut Dice) -> Event {
     }
     let left = weather.storm.saturating_sub(world.passed());
     match first {
-        _ if world.is_calm() => std::future::pending().await,
+        _ if world.is_calm() => aftershock(world, dice, aftershocks).await,
         Some((at, event)) if at < now + left => {
             tokio::time::sleep_until(at).await;
             event
@@ -205,19 +217,37 @@ async fn next(world: &World, dice: &mut Dice) -> Event {
     }
 }
 
+/// When nothing else goes wrong any more, a process may still be killed a few times.
+async fn aftershock(world: &World, dice: &mut Dice, left: &mut u32) -> Event {
+    if *left == 0 {
+        std::future::pending::<()>().await;
+    }
+    sleep(dice.ms(500..=8_000)).await;
+    *left -= 1;
+    world.shake();
+    Event::Kill
+}
+
 /// Loses parts of the broker, now and then.
 pub(crate) async fn lose_parts(world: Arc<World>) {
-    let mut dice = world.dice("losses");
-    let Some(every) = world.weather.losses else {
-        return;
-    };
+    let all = [Part::Work, Part::Reader, Part::Leases, Part::Inbox];
+    let (losses, usurpations) = (world.weather.losses, world.weather.usurpations);
+    let mut dice = (world.dice("losses"), world.dice("usurpations"));
+    tokio::join!(
+        lose_some(&world, &mut dice.0, losses, &all),
+        lose_some(&world, &mut dice.1, usurpations, &[Part::Leases]),
+    );
+}
+
+async fn lose_some(world: &World, dice: &mut Dice, every: Option<Duration>, parts: &[Part]) {
+    let Some(every) = every else { return };
     let most = 2 * u64::try_from(every.as_millis()).unwrap_or(0);
     loop {
         sleep(dice.ms(0..=most)).await;
         if world.is_calm() {
             return;
         }
-        let part = *dice.pick(&[Part::Work, Part::Reader, Part::Leases, Part::Inbox]);
+        let part = *dice.pick(parts);
         world.count("parts lost");
         world.tell(format_args!("the broker loses {part:?}"));
         world.broker.lose(part);

@@ -31,21 +31,36 @@ struct Wish {
 /// A user of one batch.
 pub(crate) struct User {
     world: Arc<World>,
+    number: u32,
+    lives: u32,
     link: Arc<Link>,
     client: Client<Faulty>,
     plan: BatchPlan,
     dice: Dice,
 }
 
+fn connect(
+    world: &Arc<World>,
+    number: u32,
+    life: u32,
+    plan: &BatchPlan,
+) -> (Arc<Link>, Client<Faulty>) {
+    let link = Link::new(world, format!("user-{number}.{life}"));
+    let namespace = plan.key.namespace.clone();
+    let client = Client::new(Faulty::new(&link), namespace, Some(link.name.clone()));
+    (link, client)
+}
+
 impl User {
     pub(crate) fn new(world: &Arc<World>, number: u32, plan: BatchPlan) -> Self {
-        let link = Link::new(world, format!("user-{number}"));
-        let namespace = plan.key.namespace.clone();
+        let (link, client) = connect(world, number, 0, &plan);
         Self {
-            client: Client::new(Faulty::new(&link), namespace, Some(link.name.clone())),
-            dice: world.dice(("user", number)),
             world: Arc::clone(world),
+            number,
+            lives: 1,
             link,
+            client,
+            dice: world.dice(("user", number)),
             plan,
         }
     }
@@ -56,8 +71,14 @@ impl User {
             sleep(pause).await;
             self.give(&wish).await;
         }
+        if self.dice.happens(0.3) {
+            // While much of it is handed out.
+            sleep(self.dice.ms(0..=2_000)).await;
+            let cancel = self.wish(Command::Cancel(Cancel::default()));
+            self.give(&cancel).await;
+        }
         // Some of it comes when nothing goes wrong any more.
-        let after = self.dice.ms(0..=30_000);
+        let after = self.dice.ms(0..=15_000);
         let left = self.world.weather.storm.saturating_sub(self.world.passed());
         for _ in 0..self.dice.count(0..=4) {
             let pause = (left + after) / 4;
@@ -159,8 +180,22 @@ impl User {
         self.wish(command)
     }
 
-    /// Gives a command, in one of the ways in which that is done.
+    /// Gives a command. One who dies over it comes back and gives it again.
     async fn give(&mut self, wish: &Wish) {
+        loop {
+            let link = Arc::clone(&self.link);
+            tokio::select! {
+                biased;
+                () = link.died() => {}
+                () = self.give_once(wish) => return,
+            }
+            (self.link, self.client) = connect(&self.world, self.number, self.lives, &self.plan);
+            self.lives += 1;
+        }
+    }
+
+    /// In one of the ways in which that is done.
+    async fn give_once(&mut self, wish: &Wish) {
         let verb = wish.command.verb();
         if self.dice.happens(0.05) {
             self.babble().await;

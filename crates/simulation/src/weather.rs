@@ -18,6 +18,8 @@ pub(crate) struct Weather {
     pub(crate) lose_answer: f64,
     /// How often only the first part of an append arrives.
     pub(crate) tear: f64,
+    /// How often an append is so late that another may lead by then.
+    pub(crate) late: f64,
     /// How often a message comes twice.
     pub(crate) duplicate: f64,
     /// How often a signal, an acknowledgement or a delivery gets lost.
@@ -30,6 +32,8 @@ pub(crate) struct Weather {
     pub(crate) cut: Option<Duration>,
     /// The usual time between two losses of a part of the broker.
     pub(crate) losses: Option<Duration>,
+    /// The usual time between two losses of the leases, so that another may lead at any moment.
+    pub(crate) usurpations: Option<Duration>,
     /// How long all this lasts.
     pub(crate) storm: Duration,
 }
@@ -43,19 +47,21 @@ impl Weather {
             fail: 0.0,
             lose_answer: 0.0,
             tear: 0.0,
+            late: 0.0,
             duplicate: 0.0,
             lose: 0.0,
             crash: 0.0,
             kill: None,
             cut: None,
             losses: None,
+            usurpations: None,
             storm,
         }
     }
 
     pub(crate) fn of(dice: &mut Dice) -> Self {
-        let storm = dice.ms(8_000..=40_000);
-        if dice.happens(0.1) {
+        let storm = dice.ms(5_000..=25_000);
+        if dice.happens(0.15) {
             return Self::calm(storm);
         }
         let rate = |dice: &mut Dice, most: f64| match dice.happens(0.55) {
@@ -69,12 +75,14 @@ impl Weather {
             fail: rate(dice, 0.1),
             lose_answer: rate(dice, 0.1),
             tear: rate(dice, 0.2),
+            late: rate(dice, 0.2),
             duplicate: rate(dice, 0.2),
             lose: rate(dice, 0.2),
             crash: rate(dice, 0.01),
             kill: every(dice, 4_000..=20_000),
             cut: every(dice, 5_000..=30_000),
             losses: every(dice, 4_000..=20_000),
+            usurpations: every(dice, 500..=5_000),
             storm,
         }
     }

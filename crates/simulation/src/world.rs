@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     began: Instant,
     calm_since: OnceLock<Instant>,
+    shaken: Mutex<Instant>,
     checks: Mutex<Checks>,
     story: Mutex<Story>,
 }
@@ -54,6 +55,7 @@ impl World {
             clock,
             began: Instant::now(),
             calm_since: OnceLock::new(),
+            shaken: Mutex::new(Instant::now()),
             story: Mutex::new(Story {
                 lines: VecDeque::new(),
                 all,
@@ -81,11 +83,20 @@ impl World {
         self.calm_since.get().is_some()
     }
 
+    /// Something goes wrong once more.
+    pub(crate) fn shake(&self) {
+        *lock(&self.shaken) = Instant::now();
+    }
+
+    fn shaken_at(&self) -> Instant {
+        *lock(&self.shaken)
+    }
+
     /// For how long nothing has gone wrong.
     pub(crate) fn calm_for(&self) -> Duration {
         match self.calm_since.get() {
             _ if self.weather == Weather::calm(self.weather.storm) => Duration::MAX,
-            Some(since) => since.elapsed(),
+            Some(since) => since.elapsed().min(self.shaken_at().elapsed()),
             None => Duration::ZERO,
         }
     }
