@@ -324,6 +324,7 @@ async fn events_is_the_only_truth_and_each_document_is_accounted_for_once_whatev
         "snapshots",
         "standby",
     ];
+    let began = Instant::now();
     // Each while work goes on: some more has been done since the last one, and not all.
     let mut through = 0;
     for round in 0..2 {
@@ -335,6 +336,7 @@ async fn events_is_the_only_truth_and_each_document_is_accounted_for_once_whatev
                 })
                 .await;
             through = done(&state);
+            println!("{:?} {deed}: {through} units are through", began.elapsed());
             if state.status.is_over() {
                 assert!(round > 0, "it was over before {deed}");
                 break;

@@ -3,6 +3,7 @@
 //! It is deterministic: its only clock is that of tokio, which a test may pause, and it draws no random numbers.
 
 mod inspect;
+mod log;
 mod queue;
 mod rpc;
 
@@ -27,6 +28,7 @@ use crate::{
     Broker, BrokerError, BrokerInfo, Deliveries, Entry, Inspection, Lease, Message, Range, Request,
     Result, ServiceSpec, pattern::matches,
 };
+use log::{find, index};
 use queue::{Queue, Taker};
 
 /// How long to wait for an entry that is not there yet.
@@ -483,24 +485,4 @@ impl Broker for MemoryBroker {
     async fn listen(&self, filter: String) -> Result<BoxStream<'static, Message>> {
         Ok(self.store.change(|state| state.rpc.listen(filter)))
     }
-}
-
-fn index(seq: u64) -> usize {
-    usize::try_from(seq - 1).unwrap_or(usize::MAX)
-}
-
-/// The next entry of the range, and the place after it.
-fn find(log: &[Entry], range: &Range, next: &mut u64) -> Option<Entry> {
-    let rest = log.get(index(*next)..).unwrap_or_default();
-    for entry in rest {
-        if range.until.is_some_and(|until| entry.seq > until) {
-            return None;
-        }
-        *next = entry.seq + 1;
-        let filter = range.filter.as_deref();
-        if filter.is_none_or(|filter| matches(filter, &entry.subject)) {
-            return Some(entry.clone());
-        }
-    }
-    None
 }

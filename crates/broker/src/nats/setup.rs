@@ -12,7 +12,8 @@ use async_nats::jetstream::{self, response::Response};
 use super::{Inner, error};
 use crate::{BrokerError, Entry, Result, StreamRole};
 
-/// How long a server takes to remove the files of a stream that was deleted.
+/// How long to wait before a stream that was deleted is created again. A server (2.9) forgets the stream first, and removes its
+/// files then: one that is created between the two loses its own, and takes nothing any more.
 const REMOVAL: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// How long a delivery may stay without an answer.
@@ -261,8 +262,19 @@ impl Inner {
 
     pub(super) async fn ensure(&self) -> Result<()> {
         let [events, inbox, work, snapshots, leases] = self.wanted();
-        for wanted in [events, inbox, work, snapshots] {
-            self.ensure_stream(wanted).await?;
+        let is_new = self.find_stream(&events.name).await?.is_none();
+        if is_new {
+            self.create_stream(events).await?;
+        }
+        for wanted in [inbox, work, snapshots] {
+            if self.find_stream(&wanted.name).await?.is_some() {
+                continue;
+            }
+            if !is_new {
+                // It has been deleted, perhaps just now.
+                tokio::time::sleep(REMOVAL).await;
+            }
+            self.create_stream(wanted).await?;
         }
         self.ensure_lease_bucket(leases).await
     }
@@ -289,9 +301,8 @@ impl Inner {
                 error => return Err(error),
             },
         }
-        // The server (2.9) removes the files when it has forgotten the stream: one created at once would lose its own.
         tokio::time::sleep(REMOVAL).await;
-        self.ensure_stream(wanted).await?;
+        self.create_stream(wanted).await?;
         Ok(())
     }
 
@@ -302,13 +313,20 @@ impl Inner {
 
     pub(super) async fn ensure_snapshots(&self) -> Result<()> {
         let [.., snapshots, _] = self.wanted();
-        self.ensure_stream(snapshots).await?;
+        if self.find_stream(&snapshots.name).await?.is_none() {
+            tokio::time::sleep(REMOVAL).await;
+            self.create_stream(snapshots).await?;
+        }
         Ok(())
     }
 
     async fn ensure_lease_bucket(&self, leases: Wanted) -> Result<()> {
         let age = self.lease_age();
-        let found = self.ensure_stream(leases).await?;
+        let found = match self.find_stream(&leases.name).await? {
+            Some(found) => found,
+            // It is in the broker's memory, without files.
+            None => self.create_stream(leases).await?,
+        };
         if found.config.max_age != age {
             tracing::warn!(
                 bucket = self.names.lease_bucket,
@@ -320,20 +338,22 @@ impl Inner {
         Ok(())
     }
 
-    /// Creates a stream if there is none of that name.
-    async fn ensure_stream(&self, wanted: Wanted) -> Result<StreamInfo> {
+    async fn find_stream(&self, name: &str) -> Result<Option<StreamInfo>> {
+        match self.api(name, &format!("STREAM.INFO.{name}"), &()).await? {
+            Ok(info) => Ok(Some(info)),
+            Err(error) => match error::api(name, &error) {
+                BrokerError::Missing(_) => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Creates a stream, unless somebody else has been faster.
+    async fn create_stream(&self, wanted: Wanted) -> Result<StreamInfo> {
         let Wanted {
             name, mut config, ..
         } = wanted;
         let name = name.as_str();
-        let info = format!("STREAM.INFO.{name}");
-        match self.api(name, &info, &()).await? {
-            Ok(info) => return Ok(info),
-            Err(error) => match error::api(name, &error) {
-                BrokerError::Missing(_) => {}
-                error => return Err(error),
-            },
-        }
         if let Some(config) = config.as_object_mut() {
             config.insert("name".to_owned(), json!(name));
             config.insert("num_replicas".to_owned(), json!(self.options.replicas));
@@ -346,8 +366,9 @@ impl Inner {
                 tracing::info!(stream = name, "created");
                 Ok(info)
             }
-            // Somebody else was faster, perhaps with other settings.
+            // Perhaps with other settings.
             Err(error) if error.error_code() == jetstream::ErrorCode::STREAM_NAME_EXIST => {
+                let info = format!("STREAM.INFO.{name}");
                 self.demand(name, &info, &()).await
             }
             Err(error) => Err(error::api(name, &error)),
