@@ -11,7 +11,7 @@ use redrive_domain::{
     failure::FailureKind,
     ids::{BatchId, BatchKey, CommandId, WorkerId},
     invariants::{History, violations},
-    pause::JobRef,
+    pause::{JobRef, PauseReason},
     time::{Millis, Timestamp},
     units::{Ordinal, UnitSet},
     work::Chunk,
@@ -100,8 +100,12 @@ impl Checks {
         self.states.get(&(key.clone(), seq)).copied()
     }
 
-    /// Takes in what is new in the log, and says what that was.
-    pub(crate) fn observe(&mut self, broker: &MemoryBroker, now: Timestamp) -> Vec<String> {
+    /// Takes in what is new in the log, and says what that was: of which kind, and all of it.
+    pub(crate) fn observe(
+        &mut self,
+        broker: &MemoryBroker,
+        now: Timestamp,
+    ) -> Vec<(&'static str, String)> {
         let mut told = Vec::new();
         let last = broker.last_seq().now_or_never();
         let last = last.and_then(Result::ok).unwrap_or(0);
@@ -124,7 +128,10 @@ impl Checks {
                         units if units.is_empty() => String::new(),
                         units => format!(" {units:?}"),
                     };
-                    told.push(format!("{} {batch} {name}{units}", entry.seq));
+                    told.push((
+                        kind_of(&envelope.event),
+                        format!("{} {batch} {name}{units}", entry.seq),
+                    ));
                     self.take(entry.seq, &envelope, now);
                     if let Some(problem) = self.previews.carried_out(broker, &envelope) {
                         self.fail(format!("at {}: {problem}", entry.seq));
@@ -384,6 +391,18 @@ impl Checks {
                 ));
             }
         }
+    }
+}
+
+/// Of those that are to come up in some runs.
+fn kind_of(event: &Event) -> &'static str {
+    match event {
+        Event::DispatchPaused { reason, .. } => match reason {
+            PauseReason::Asked(_) => "jobs paused by users",
+            PauseReason::Misconfigured(_) => "jobs paused by misconfigured handlers",
+        },
+        Event::RetryScheduled { plan_seq, .. } if plan_seq.is_some() => "plans carried out",
+        event => event.name(),
     }
 }
 

@@ -105,7 +105,7 @@ impl Plan {
 
 fn batch(dice: &mut Dice) -> BatchPlan {
     let tiers: Vec<Value> = (0..dice.count(1..=3)).map(|_| tier(dice)).collect();
-    let most = *dice.pick(&[3, 12, 40]);
+    let most = *dice.pick(&[3, 12, 24]);
     // These cannot be refused.
     #[allow(clippy::expect_used)]
     let (namespace, bucket) = (

@@ -214,7 +214,7 @@ impl User {
                 })
             }
             number => Command::Retry(Retry {
-                dry_run: number <= 13,
+                dry_run: number <= 14,
                 ..self.retry()
             }),
         };
