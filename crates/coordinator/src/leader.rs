@@ -37,7 +37,7 @@ use crate::{
     dispatch::Dispatch,
     metrics,
     round::{Round, Stamp},
-    standby::{Config, Stepped},
+    standby::{Config, SnapshotsKept, Stepped},
     world::{Chance, Clock},
 };
 
@@ -45,8 +45,6 @@ use crate::{
 const ROUND: usize = 512;
 /// Bytes of events in one round at most, about.
 const ROUND_BYTES: usize = 8 << 20;
-/// Batches that are over and stay in memory for whoever asks again.
-const OVER_KEPT: usize = 128;
 /// How often chunks and workers are looked after.
 const CARE: Millis = Millis(500);
 /// How long a new leader listens for what workers hold: two heartbeats and a little.
@@ -78,6 +76,7 @@ pub(crate) struct Leader<'a, B> {
     batches: Batches,
     /// Batches that are over and still in memory, the one that was over first in front.
     over: VecDeque<BatchKey>,
+    over_kept: usize,
     /// Hashes of all batches that have an event: a miss spares a look into the log.
     known: HashSet<u64>,
     traces: BTreeMap<BatchKey, String>,
@@ -89,6 +88,7 @@ pub(crate) struct Leader<'a, B> {
     last_seq: u64,
     /// The hash of the last event.
     mark: u64,
+    often: SnapshotsKept,
     snapshots: Snapshots,
     /// Offers in a row that the broker refused.
     offers_refused: u32,
@@ -104,7 +104,7 @@ impl<'a, B: Broker> Leader<'a, B> {
         chance: &'a mut Chance,
         leading: CancellationToken,
     ) -> Result<Self, Stepped> {
-        let mut loaded = Loaded::from(&broker, config.shard).await?;
+        let mut loaded = Loaded::from(&broker, config.shard, config.over_kept).await?;
         let stale = loaded.take_stale();
         let mut leader = Self {
             shard: config.shard,
@@ -116,6 +116,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             standing: config.standing.clone(),
             batches: loaded.batches,
             over: loaded.over,
+            over_kept: config.over_kept,
             known: loaded.known,
             traces: BTreeMap::new(),
             dispatch: Dispatch::default(),
@@ -123,6 +124,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             catch_up_until: config.clock.now().plus(CATCH_UP_MOST),
             last_seq: loaded.last_seq,
             mark: loaded.mark,
+            often: config.snapshots.clone(),
             snapshots: loaded.snapshots,
             offers_refused: 0,
             cared_at: Timestamp::default(),

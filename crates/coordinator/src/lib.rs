@@ -12,4 +12,4 @@ pub mod scheduler;
 mod standby;
 pub mod world;
 
-pub use standby::{Config, CoordinatorError, run};
+pub use standby::{Config, CoordinatorError, SnapshotsKept, run};

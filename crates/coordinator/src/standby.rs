@@ -15,6 +15,27 @@ use crate::{
 
 const LEASE: &str = "coordinator";
 
+/// When a leader keeps a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotsKept {
+    /// After so many events since the last one, where that has rested.
+    pub events: u64,
+    /// How long a snapshot stays the last one at least.
+    pub rest: Duration,
+    /// How long it stays the last one at most, once anything has happened.
+    pub most: Duration,
+}
+
+impl Default for SnapshotsKept {
+    fn default() -> Self {
+        Self {
+            events: 2_000,
+            rest: Duration::from_secs(10),
+            most: Duration::from_secs(120),
+        }
+    }
+}
+
 /// What a coordinator is told at its start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,6 +45,10 @@ pub struct Config {
     pub name: String,
     /// After how long without a heartbeat a worker counts as lost.
     pub worker_timeout: Duration,
+    /// When it keeps a snapshot.
+    pub snapshots: SnapshotsKept,
+    /// Batches that are over and stay in memory, for whoever asks again; others are folded once more then.
+    pub over_kept: usize,
     /// Where the time comes from.
     pub clock: Clock,
     /// The seed of ids and jitter; none for the operating system's randomness.
@@ -40,6 +65,8 @@ impl Config {
             shard: 0,
             name,
             worker_timeout: Duration::from_secs(4),
+            snapshots: SnapshotsKept::default(),
+            over_kept: 128,
             clock: Clock::system(),
             seed: None,
             standing: watch::Sender::default(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    command::{Excluded, Refusal, RetryMode, Start, Verb},
+    command::{Excluded, Refusal, RetryMode, Stale, Start, Verb},
     document::{Document, Output},
     event::{Attempt, Cause, Envelope, Event, Selected},
     failure::{Failure, FailureClass, FailureKind},
@@ -191,6 +191,18 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         ".{0,9}".prop_map(|what| Refusal::NotFound { what }),
         ".{0,9}".prop_map(|message| Refusal::Conflict { message }),
         ".{0,9}".prop_map(|message| Refusal::NotAllowed { message }),
+        (any::<u64>(), any::<u64>(), unit_set(), unit_set()).prop_map(
+            |(plan_seq, seq, gone_documents, added_documents)| {
+                Refusal::Stale(Stale {
+                    plan_seq,
+                    seq,
+                    gone: gone_documents.len(),
+                    added: added_documents.len(),
+                    gone_documents,
+                    added_documents,
+                })
+            }
+        ),
     ]
 }
 

@@ -139,6 +139,11 @@ pub(crate) async fn all_over(world: &World, within: Duration) -> bool {
     comes(over, within).await
 }
 
+/// Waits until all that was handed over durably has been dealt with; the checks at the end say whether it was.
+pub(crate) async fn dealt_with(world: &World, within: Duration) -> bool {
+    comes(async || world.checks().owes_nothing(), within).await
+}
+
 /// Waits until no chunk is up or with a worker; whether that came within the time.
 pub(crate) async fn nothing_is_up(world: &World, within: Duration) -> bool {
     let empty = async || matches!(world.broker.offered().await, Ok(left) if left.is_empty());

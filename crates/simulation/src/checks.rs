@@ -5,20 +5,23 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::{FutureExt, StreamExt};
 use redrive_broker::{Broker, Range, memory::MemoryBroker};
 use redrive_domain::{
-    command::{Accepted, Verb},
+    command::Accepted,
     event::{Attempt, Envelope, Event},
     evolve::{Batches, evolve_among},
     failure::FailureKind,
     ids::{BatchId, BatchKey, CommandId, WorkerId},
     invariants::{History, violations},
+    pause::{JobRef, PauseReason},
     time::{Millis, Timestamp},
     units::{Ordinal, UnitSet},
+    work::Chunk,
 };
 use redrive_worker::handler::{Context, Unit};
 
 use crate::{
     dice::print_of,
     ledger::{Execution, Fate, Ledger, document_id},
+    previews::Previews,
 };
 
 /// How long after a cancellation, while nothing goes wrong, something of the batch may still begin: a chunk may be on
@@ -40,8 +43,9 @@ pub(crate) struct Checks {
     ledger: Ledger,
     /// Documents of which somebody was told that they were taken.
     promised: BTreeMap<BatchKey, u32>,
-    /// Commands that were handed over durably, and are to have been dealt with in the end.
-    owed: Vec<(BatchKey, CommandId, Verb)>,
+    /// Retries that were handed over durably, and are to have been dealt with in the end.
+    owed: Vec<(BatchKey, CommandId)>,
+    previews: Previews,
     inboxes_lost: u32,
     bytes: Vec<u8>,
     pub(crate) violations: Vec<String>,
@@ -58,6 +62,7 @@ impl Checks {
             ledger: Ledger::new(),
             promised: BTreeMap::new(),
             owed: Vec::new(),
+            previews: Previews::default(),
             inboxes_lost: 0,
             bytes: Vec::new(),
             violations: Vec::new(),
@@ -95,8 +100,12 @@ impl Checks {
         self.states.get(&(key.clone(), seq)).copied()
     }
 
-    /// Takes in what is new in the log, and says what that was.
-    pub(crate) fn observe(&mut self, broker: &MemoryBroker, now: Timestamp) -> Vec<String> {
+    /// Takes in what is new in the log, and says what that was: of which kind, and all of it.
+    pub(crate) fn observe(
+        &mut self,
+        broker: &MemoryBroker,
+        now: Timestamp,
+    ) -> Vec<(&'static str, String)> {
         let mut told = Vec::new();
         let last = broker.last_seq().now_or_never();
         let last = last.and_then(Result::ok).unwrap_or(0);
@@ -119,8 +128,14 @@ impl Checks {
                         units if units.is_empty() => String::new(),
                         units => format!(" {units:?}"),
                     };
-                    told.push(format!("{} {batch} {name}{units}", entry.seq));
+                    told.push((
+                        kind_of(&envelope.event),
+                        format!("{} {batch} {name}{units}", entry.seq),
+                    ));
                     self.take(entry.seq, &envelope, now);
+                    if let Some(problem) = self.previews.carried_out(broker, &envelope) {
+                        self.fail(format!("at {}: {problem}", entry.seq));
+                    }
                 }
                 Err(error) => self.fail(format!("{} cannot be read: {error}", entry.seq)),
             }
@@ -296,15 +311,12 @@ impl Checks {
     }
 
     /// Somebody who knows the log up to a sequence hands a chunk out.
-    pub(crate) fn offered(&mut self, subject: &str, knows: u64) {
-        let tokens: Vec<&str> = subject.split('.').collect();
-        let [.., namespace, batch, _] = tokens[..] else {
-            return self.fail(format!("a chunk is handed out on {subject}"));
+    pub(crate) fn offered(&mut self, payload: &[u8], knows: u64) {
+        let chunk = match rmp_serde::from_slice::<Chunk>(payload) {
+            Ok(chunk) => chunk,
+            Err(error) => return self.fail(format!("a chunk cannot be read: {error}")),
         };
-        let (Ok(namespace), Ok(batch)) = (namespace.parse(), batch.parse()) else {
-            return self.fail(format!("a chunk is handed out on {subject}"));
-        };
-        let key = BatchKey { namespace, batch };
+        let key = chunk.key();
         if self
             .history
             .cancelled_at(&key)
@@ -314,6 +326,16 @@ impl Checks {
                 "a chunk of {key} is handed out by one who knows that it is cancelled"
             ));
         }
+        let job = JobRef {
+            tier: chunk.tier,
+            job: chunk.job,
+        };
+        let paused = self.history.paused_since(&key, &job);
+        if paused.is_some_and(|seq| seq <= knows) {
+            self.fail(format!(
+                "a chunk of {key} is handed out by one who knows that {job:?} is paused"
+            ));
+        }
     }
 
     /// Somebody is told that a command was carried out.
@@ -321,15 +343,25 @@ impl Checks {
         if let Some(problem) = self.history.acknowledged(key, id, accepted) {
             self.fail(problem);
         }
+        if let Some(problem) = self.previews.told(key, accepted) {
+            self.fail(problem);
+        }
         let promised = self.promised.entry(key.clone()).or_default();
         *promised = accepted.documents.max(*promised);
     }
 
-    /// The inbox took a command for good, unless it has been lost since it had been lost so often.
-    pub(crate) fn handed_over(&mut self, key: BatchKey, id: CommandId, verb: Verb, lost: u32) {
+    /// The inbox took a retry for good, unless it has been lost since it had been lost so often. Whatever else asks for
+    /// what is so already leaves no trace.
+    pub(crate) fn handed_over(&mut self, key: BatchKey, id: CommandId, lost: u32) {
         if lost == self.inboxes_lost {
-            self.owed.push((key, id, verb));
+            self.owed.push((key, id));
         }
+    }
+
+    /// Whether all that was handed over has been dealt with.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        let done = |(key, id): &(BatchKey, CommandId)| self.history.has_dealt_with(key, *id);
+        self.owed.iter().all(done)
     }
 
     /// How often the inbox was lost.
@@ -352,15 +384,25 @@ impl Checks {
                 self.fail(format!("{key} has {has} documents of {documents} promised"));
             }
         }
-        for (key, id, verb) in std::mem::take(&mut self.owed) {
-            // Whatever else asks for what is so already leaves no trace.
-            let must_act = verb == Verb::Retry;
-            if must_act && !self.history.has_dealt_with(&key, id) {
+        for (key, id) in std::mem::take(&mut self.owed) {
+            if !self.history.has_dealt_with(&key, id) {
                 self.fail(format!(
-                    "{key}: {verb} {id} was handed over, and never dealt with"
+                    "{key}: retry {id} was handed over, and never dealt with"
                 ));
             }
         }
+    }
+}
+
+/// Of those that are to come up in some runs.
+fn kind_of(event: &Event) -> &'static str {
+    match event {
+        Event::DispatchPaused { reason, .. } => match reason {
+            PauseReason::Asked(_) => "jobs paused by users",
+            PauseReason::Misconfigured(_) => "jobs paused by misconfigured handlers",
+        },
+        Event::RetryScheduled { plan_seq, .. } if plan_seq.is_some() => "plans carried out",
+        event => event.name(),
     }
 }
 

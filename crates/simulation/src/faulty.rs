@@ -90,19 +90,35 @@ impl Broker for Faulty {
     }
 
     async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
-        let inner = self.inner();
-        self.link
-            .call("keep_snapshot", async move {
-                inner.keep_snapshot(snapshot).await
-            })
-            .await
+        let (inner, link) = (self.inner(), &self.link);
+        link.world.count("snapshots kept");
+        let torn = link.happens(link.world.weather.tear);
+        let end = match torn {
+            true => link.number() as usize % snapshot.len().max(1),
+            false => snapshot.len(),
+        };
+        if torn {
+            link.tell(format_args!("only {end} bytes arrive of a snapshot"));
+        }
+        let snapshot = snapshot.slice(..end);
+        link.call("keep_snapshot", async move {
+            inner.keep_snapshot(snapshot).await
+        })
+        .await
     }
 
     async fn snapshot(&self) -> Result<Option<Bytes>> {
         let inner = self.inner();
-        self.link
+        let found = self
+            .link
             .call("snapshot", async move { inner.snapshot().await })
-            .await
+            .await;
+        if let Ok(Some(snapshot)) = &found {
+            self.link.world.count("snapshots read");
+            self.link
+                .tell(format_args!("finds a snapshot, {} bytes", snapshot.len()));
+        }
+        found
     }
 
     async fn append(&self, mut messages: Vec<Message>, after: u64) -> Result<u64> {
@@ -196,7 +212,7 @@ impl Broker for Faulty {
     async fn offer(&self, chunks: Vec<Message>) -> Result<()> {
         let (inner, world) = (self.inner(), &self.link.world);
         for chunk in &chunks {
-            world.checks().offered(&chunk.subject, self.link.knows());
+            world.checks().offered(&chunk.payload, self.link.knows());
         }
         let call = format!("offer of {}", chunks.len());
         let again = self.link.happens(world.weather.duplicate / 4.0);

@@ -52,7 +52,7 @@ pub(crate) struct Course {
     pub(crate) obeys: bool,
 }
 
-const KINDS: [FailureKind; 8] = [
+pub(crate) const KINDS: [FailureKind; 8] = [
     FailureKind::UNAVAILABLE,
     FailureKind::RATE_LIMITED,
     FailureKind::RATE_LIMITED,
@@ -70,6 +70,11 @@ impl Execution {
         let mut batch = Dice::new(seed, ("batch", self.batch));
         let slowest = *batch.pick(&[20, 200, 1_500]);
         let failing = *batch.pick(&[0.0, 0.1, 0.5, 0.8]);
+        let wrongly = Dice::new(seed, "misconfigured").happens(0.25);
+        let misconfigured = match wrongly {
+            true => *batch.pick(&[0.0, 0.02, 0.2]),
+            false => 0.0,
+        };
         let mut dice = Dice::new(seed, self);
         let takes = match dice.happens(0.02) {
             true => dice.ms(1_000..=9_000),
@@ -89,6 +94,10 @@ impl Execution {
                 Fate::Skip,
             ])
             .clone()
+        };
+        let fate = match dice.happens(misconfigured) {
+            true => Fate::Fail(FailureKind::MISCONFIGURED),
+            false => fate,
         };
         let obeys = dice.happens(0.7);
         Course { takes, fate, obeys }

@@ -16,6 +16,7 @@ mod faulty;
 mod ledger;
 mod link;
 mod plan;
+mod previews;
 mod roles;
 mod users;
 mod weather;
@@ -98,7 +99,8 @@ async fn run(world: &Arc<World>, folder: &std::path::Path) {
     // What is left of them is ended with the set.
     let mut processes = JoinSet::new();
     for number in 0..plan.coordinators {
-        processes.spawn(roles::keep(Arc::clone(world), Role::Coordinator, number));
+        let role = Role::Coordinator(plan.keeping.clone());
+        processes.spawn(roles::keep(Arc::clone(world), role, number));
     }
     for (number, worker) in (0..).zip(plan.workers) {
         processes.spawn(roles::keep(Arc::clone(world), Role::Worker(worker), number));
@@ -115,11 +117,21 @@ async fn run(world: &Arc<World>, folder: &std::path::Path) {
     }
     sleep(world.weather.storm).await;
     world.calm_down();
-    let everybody = async { while users.join_next().await.is_some() {} };
+    let mut attentive = Vec::new();
+    let everybody = async {
+        while let Some(user) = users.join_next().await {
+            attentive.extend(user);
+        }
+    };
     if timeout(USERS_WITHIN, everybody).await.is_err() {
         world
             .checks()
             .fail("users are not done, though nothing goes wrong any more");
+    }
+    // What was lost on its way comes again within 30 seconds, and must not change anything later.
+    audit::dealt_with(world, CLEARS_WITHIN).await;
+    for user in attentive {
+        processes.spawn(user.resume_whatever_is_paused());
     }
     if !audit::all_over(world, SETTLES_WITHIN).await {
         let mut checks = world.checks();

@@ -1,5 +1,8 @@
 //! What is there to be run and who runs it, drawn from the seed.
 
+use std::time::Duration;
+
+use redrive_coordinator::SnapshotsKept;
 use redrive_domain::{
     command::Start,
     ids::{BatchId, BatchKey, Bucket, Namespace},
@@ -14,9 +17,39 @@ pub(crate) const HANDLERS: [&str; 2] = ["read", "count"];
 /// The system of one run.
 pub(crate) struct Plan {
     pub(crate) coordinators: u32,
+    pub(crate) keeping: Keeping,
     pub(crate) workers: Vec<WorkerPlan>,
     pub(crate) projectors: u32,
     pub(crate) batches: Vec<BatchPlan>,
+}
+
+/// What coordinators keep beside the log.
+#[derive(Clone)]
+pub(crate) struct Keeping {
+    pub(crate) snapshots: SnapshotsKept,
+    pub(crate) over: usize,
+}
+
+impl Keeping {
+    /// Mostly far more snapshots than where there is much to be done, and fewer batches than there are.
+    fn of(dice: &mut Dice) -> Self {
+        let often = |events, rest, most| SnapshotsKept {
+            events,
+            rest: Duration::from_millis(rest),
+            most: Duration::from_millis(most),
+        };
+        Self {
+            snapshots: dice
+                .pick(&[
+                    often(1, 0, 500),
+                    often(5, 1_000, 4_000),
+                    often(30, 2_000, 10_000),
+                    SnapshotsKept::default(),
+                ])
+                .clone(),
+            over: *dice.pick(&[0, 1, 128]),
+        }
+    }
 }
 
 /// A worker.
@@ -62,6 +95,7 @@ impl Plan {
         }
         Self {
             coordinators: *dice.pick(&[1, 2, 2, 2, 3]),
+            keeping: Keeping::of(dice),
             workers,
             projectors: *dice.pick(&[1, 1, 2]),
             batches: (0..dice.count(1..=4)).map(|_| batch(dice)).collect(),
@@ -71,7 +105,7 @@ impl Plan {
 
 fn batch(dice: &mut Dice) -> BatchPlan {
     let tiers: Vec<Value> = (0..dice.count(1..=3)).map(|_| tier(dice)).collect();
-    let most = *dice.pick(&[3, 12, 40]);
+    let most = *dice.pick(&[3, 12, 24]);
     // These cannot be refused.
     #[allow(clippy::expect_used)]
     let (namespace, bucket) = (

@@ -10,12 +10,17 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dice::Dice, faulty::Faulty, ledger::handler, link::Link, plan::WorkerPlan, world::World,
+    dice::Dice,
+    faulty::Faulty,
+    ledger::handler,
+    link::Link,
+    plan::{Keeping, WorkerPlan},
+    world::World,
 };
 
 /// What a process is, and how a life of it begins.
 pub(crate) enum Role {
-    Coordinator,
+    Coordinator(Keeping),
     Worker(WorkerPlan),
     /// With the folder of its view.
     Projector(PathBuf),
@@ -26,7 +31,7 @@ type Life = BoxFuture<'static, Result<(), String>>;
 impl Role {
     fn name(&self) -> &'static str {
         match self {
-            Self::Coordinator => "coordinator",
+            Self::Coordinator(_) => "coordinator",
             Self::Worker(_) => "worker",
             Self::Projector(_) => "projector",
         }
@@ -36,10 +41,12 @@ impl Role {
         let world = Arc::clone(&link.world);
         let broker = Faulty::new(link);
         match self {
-            Self::Coordinator => {
+            Self::Coordinator(keeping) => {
                 let mut config = redrive_coordinator::Config::new(link.name.clone());
                 config.clock = world.clock.clone();
                 config.seed = Some(link.number());
+                config.snapshots = keeping.snapshots.clone();
+                config.over_kept = keeping.over;
                 redrive_coordinator::run(broker, config, stop)
                     .map(|end| end.map_err(|error| error.to_string()))
                     .boxed()
@@ -104,7 +111,7 @@ pub(crate) async fn keep(world: Arc<World>, role: Role, number: u32) {
     let mut dice = world.dice((role.name(), number));
     // Most of the work is done by then: a new leader meets what little is left, and waits.
     let mut aftershocks = match (&role, world.weather.kill) {
-        (Role::Coordinator, Some(_)) => dice.count(0..=3),
+        (Role::Coordinator(_), Some(_)) => dice.count(0..=3),
         _ => 0,
     };
     for life in 0_u32.. {
@@ -228,18 +235,33 @@ async fn aftershock(world: &World, dice: &mut Dice, left: &mut u32) -> Event {
     Event::Kill
 }
 
+/// What becomes of a part of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Of(Part),
+    /// The place of chunks is there, and takes none.
+    BrokenWork,
+}
+
 /// Loses parts of the broker, now and then.
 pub(crate) async fn lose_parts(world: Arc<World>) {
-    let all = [Part::Work, Part::Reader, Part::Leases, Part::Inbox];
+    let all = [
+        Loss::Of(Part::Work),
+        Loss::Of(Part::Reader),
+        Loss::Of(Part::Leases),
+        Loss::Of(Part::Inbox),
+        Loss::Of(Part::Snapshot),
+        Loss::BrokenWork,
+    ];
     let (losses, usurpations) = (world.weather.losses, world.weather.usurpations);
     let mut dice = (world.dice("losses"), world.dice("usurpations"));
     tokio::join!(
         lose_some(&world, &mut dice.0, losses, &all),
-        lose_some(&world, &mut dice.1, usurpations, &[Part::Leases]),
+        lose_some(&world, &mut dice.1, usurpations, &[Loss::Of(Part::Leases)]),
     );
 }
 
-async fn lose_some(world: &World, dice: &mut Dice, every: Option<Duration>, parts: &[Part]) {
+async fn lose_some(world: &World, dice: &mut Dice, every: Option<Duration>, losses: &[Loss]) {
     let Some(every) = every else { return };
     let most = 2 * u64::try_from(every.as_millis()).unwrap_or(0);
     loop {
@@ -247,11 +269,14 @@ async fn lose_some(world: &World, dice: &mut Dice, every: Option<Duration>, part
         if world.is_calm() {
             return;
         }
-        let part = *dice.pick(parts);
+        let loss = *dice.pick(losses);
         world.count("parts lost");
-        world.tell(format_args!("the broker loses {part:?}"));
-        world.broker.lose(part);
-        if part == Part::Inbox {
+        world.tell(format_args!("the broker has a loss: {loss:?}"));
+        match loss {
+            Loss::Of(part) => world.broker.lose(part),
+            Loss::BrokenWork => world.broker.break_work(),
+        }
+        if loss == Loss::Of(Part::Inbox) {
             world.checks().inbox_lost();
         }
     }

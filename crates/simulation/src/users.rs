@@ -6,16 +6,23 @@ use redrive_broker::{Broker, Message};
 use redrive_client::{Client, ClientError};
 use redrive_domain::{
     command::{
-        Accepted, AddDocuments, Cancel, Command, Create, Refusal, Retry, RetryMode, Submit, Written,
+        Accepted, AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode,
+        Submit, Written,
     },
     document::Document,
-    ids::CommandId,
+    ids::{CommandId, JobName},
+    plan::Plan,
     subject,
 };
 use tokio::time::sleep;
 
 use crate::{
-    dice::Dice, faulty::Faulty, ledger::document_id, link::Link, plan::BatchPlan, world::World,
+    dice::Dice,
+    faulty::Faulty,
+    ledger::{KINDS, document_id},
+    link::Link,
+    plan::BatchPlan,
+    world::World,
 };
 
 /// How often a user asks again at the end, when nothing goes wrong any more.
@@ -37,6 +44,8 @@ pub(crate) struct User {
     client: Client<Faulty>,
     plan: BatchPlan,
     dice: Dice,
+    /// Plans that were made, the latest last.
+    previewed: Vec<Plan>,
 }
 
 fn connect(
@@ -62,11 +71,12 @@ impl User {
             client,
             dice: world.dice(("user", number)),
             plan,
+            previewed: Vec::new(),
         }
     }
 
     /// Does all that this user does, and sees to it in the end that the batch has what it was to have.
-    pub(crate) async fn act(mut self) {
+    pub(crate) async fn act(mut self) -> Self {
         for (pause, wish) in self.script() {
             sleep(pause).await;
             self.give(&wish).await;
@@ -80,8 +90,8 @@ impl User {
         // Some of it comes when nothing goes wrong any more.
         let after = self.dice.ms(0..=15_000);
         let left = self.world.weather.storm.saturating_sub(self.world.passed());
-        for _ in 0..self.dice.count(0..=4) {
-            let pause = (left + after) / 4;
+        for _ in 0..self.dice.count(0..=6) {
+            let pause = (left + after) / 6;
             sleep(pause.mul_f64(0.5 + f64::from(self.dice.count(0..=100)) / 100.0)).await;
             let wish = self.later();
             self.give(&wish).await;
@@ -90,6 +100,23 @@ impl User {
             sleep(Duration::from_millis(500)).await;
         }
         self.insist().await;
+        self
+    }
+
+    /// What handlers pause once more, and what nobody wanted to be paused for ever.
+    pub(crate) async fn resume_whatever_is_paused(mut self) {
+        loop {
+            sleep(Duration::from_millis(500)).await;
+            let paused = {
+                let checks = self.world.checks();
+                let batch = checks.batches().get(&self.plan.key);
+                batch.is_some_and(|batch| batch.jobs().any(|(_, _, job)| job.paused.is_some()))
+            };
+            if paused {
+                let wish = self.wish(Command::Resume(Resume::default()));
+                self.ask(&wish).await.ok();
+            }
+        }
     }
 
     fn wish(&mut self, command: Command) -> Wish {
@@ -161,23 +188,66 @@ impl User {
 
     /// What may be asked at any time.
     fn later(&mut self) -> Wish {
-        let command = match self.dice.count(0..=11) {
+        let command = match self.dice.count(0..=17) {
             0 | 1 => Command::Cancel(Cancel::default()),
             2 => self.page(self.plan.documents(), 1),
             3 => Command::Submit(Submit::default()),
             4 => self.page(0, self.plan.documents().min(2)),
-            _ => Command::Retry(Retry {
-                retry_mode: *self.dice.pick(&[RetryMode::All, RetryMode::TransientOnly]),
-                tier_nums: match self.dice.happens(0.3) {
-                    true => Some(vec![self.dice.pick(&[0, 1, 9]).to_owned()]),
-                    false => None,
-                },
-                max_retry_count: *self.dice.pick(&[1, 3, 10, 11]),
-                max_retries: *self.dice.pick(&[None, Some(1), Some(3), Some(4)]),
-                ..Retry::default()
+            5 | 6 => Command::Pause(Pause {
+                tier: *self.dice.pick(&[None, None, Some(0), Some(1), Some(9)]),
+                job: self.job(),
+                reason: None,
+            }),
+            7 | 8 => Command::Resume(Resume {
+                tier: *self.dice.pick(&[None, None, None, Some(0), Some(1)]),
+                job: self.job(),
+            }),
+            9..=12 if !self.previewed.is_empty() => {
+                let latest = self.previewed.len() - 1;
+                let plan = match self.dice.happens(0.8) {
+                    true => self.previewed[latest].clone(),
+                    false => self.dice.pick(&self.previewed).clone(),
+                };
+                Command::Retry(Retry {
+                    plan: Some(plan),
+                    ..Retry::default()
+                })
+            }
+            number => Command::Retry(Retry {
+                dry_run: number <= 14,
+                ..self.retry()
             }),
         };
         self.wish(command)
+    }
+
+    fn retry(&mut self) -> Retry {
+        Retry {
+            retry_mode: *self.dice.pick(&[
+                RetryMode::All,
+                RetryMode::All,
+                RetryMode::TransientOnly,
+            ]),
+            tier_nums: match self.dice.happens(0.3) {
+                true => Some(vec![self.dice.pick(&[0, 1, 9]).to_owned()]),
+                false => None,
+            },
+            kinds: match self.dice.happens(0.3) {
+                true => Some(vec![
+                    self.dice.pick(&KINDS).clone(),
+                    self.dice.pick(&KINDS).clone(),
+                ]),
+                false => None,
+            },
+            max_retry_count: *self.dice.pick(&[1, 3, 10, 10, 11]),
+            max_retries: *self.dice.pick(&[None, Some(1), Some(3), Some(4)]),
+            ..Retry::default()
+        }
+    }
+
+    fn job(&mut self) -> Option<JobName> {
+        let name = *self.dice.pick(&["", "", "job0", "job1"]);
+        JobName::new(name).ok()
     }
 
     /// Gives a command. One who dies over it comes back and gives it again.
@@ -200,8 +270,11 @@ impl User {
         if self.dice.happens(0.05) {
             self.babble().await;
         }
-        if self.dice.happens(0.6) {
-            self.ask(wish).await.ok();
+        let preview = matches!(&wish.command, Command::Retry(retry) if retry.dry_run);
+        if self.dice.happens(0.6) || preview {
+            let answer = self.ask(wish).await;
+            self.previewed
+                .extend(answer.ok().and_then(|accepted| accepted.plan));
             return;
         }
         let (namespace, batch) = (&self.plan.key.namespace, self.plan.key.batch);
@@ -220,9 +293,10 @@ impl User {
         let handed_over = Faulty::new(&self.link).submit(message, None).await;
         self.link
             .tell(format_args!("hands over {verb}: {handed_over:?}"));
-        if handed_over.is_ok() && named {
+        let acts = matches!(&wish.command, Command::Retry(retry) if !retry.dry_run);
+        if handed_over.is_ok() && named && acts {
             let key = self.plan.key.clone();
-            self.world.checks().handed_over(key, wish.id, verb, before);
+            self.world.checks().handed_over(key, wish.id, before);
         }
     }
 
@@ -241,6 +315,9 @@ impl User {
                 self.world.checks().acknowledged(key, wish.id, accepted);
             }
             Err(error) => {
+                if let ClientError::Refused(Refusal::Stale(_)) = error {
+                    self.world.count("plans that are stale");
+                }
                 self.world.count("commands refused or unanswered");
                 self.link.tell(format_args!("{verb}: {error}"));
             }

@@ -108,7 +108,8 @@ impl World {
     /// Looks at what is new in the log.
     pub(crate) fn observe(&self) {
         let told = self.checks().observe(&self.broker, self.clock.now());
-        for line in told {
+        for (kind, line) in told {
+            self.count(kind);
             self.tell(format_args!("log {line}"));
         }
     }

@@ -12,7 +12,7 @@ use redrive_domain::{
     work::{Chunk, Signal},
 };
 
-use super::{CARE, Leader, OVER_KEPT, hash};
+use super::{CARE, Leader, hash};
 use crate::{
     metrics,
     round::{Origin, Round},
@@ -184,7 +184,7 @@ impl<B: Broker> Leader<'_, B> {
     }
 
     pub(super) fn forget_old(&mut self) {
-        while self.over.len() > OVER_KEPT {
+        while self.over.len() > self.over_kept {
             let Some(key) = self.over.pop_front() else {
                 return;
             };

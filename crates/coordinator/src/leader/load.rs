@@ -12,7 +12,7 @@ use redrive_domain::{
 };
 
 use super::{
-    OVER_KEPT, hash,
+    hash,
     snapshot::{self, Snapshot, Snapshots, mark},
 };
 
@@ -25,6 +25,7 @@ pub(super) struct Loaded {
     pub(super) batches: Batches,
     /// Batches that are over and still in memory, the one that was over first in front.
     pub(super) over: VecDeque<BatchKey>,
+    over_kept: usize,
     /// Hashes of all batches that have an event.
     pub(super) known: HashSet<u64>,
     pub(super) last_seq: u64,
@@ -39,9 +40,16 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Folds. However many batches the log tells of, those that are over do not stay.
-    pub(super) async fn from<B: Broker>(broker: &B, shard: Shard) -> Result<Self, BrokerError> {
+    pub(super) async fn from<B: Broker>(
+        broker: &B,
+        shard: Shard,
+        over_kept: usize,
+    ) -> Result<Self, BrokerError> {
         let last_seq = broker.last_seq().await?;
-        let mut loaded = Self::default();
+        let mut loaded = Self {
+            over_kept,
+            ..Self::default()
+        };
         if last_seq == 0 {
             return Ok(loaded);
         }
@@ -119,7 +127,7 @@ impl Loaded {
     }
 
     fn forget_old(&mut self) {
-        while self.over.len() > OVER_KEPT {
+        while self.over.len() > self.over_kept {
             let Some(key) = self.over.pop_front() else {
                 return;
             };

@@ -11,7 +11,7 @@ use redrive_domain::{
     evolve::{Batches, FOLD},
     state::BatchState,
     subject::Shard,
-    time::{Millis, Timestamp},
+    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
@@ -19,11 +19,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Leader;
 use crate::metrics;
 
-/// How long a snapshot stays the last one at least, and that only where so many events came after it.
-const REST: Millis = Millis::seconds(10);
-const EVENTS: u64 = 2_000;
-/// How long it stays the last one at most, once anything has happened.
-const MOST: Millis = Millis::seconds(120);
 /// Bytes of a snapshot at most: beyond it, reading the log is as quick.
 const BYTES: usize = 1 << 30;
 
@@ -127,7 +122,9 @@ impl<B: Broker> Leader<'_, B> {
         let now = self.clock.now();
         let news = self.last_seq.saturating_sub(self.snapshots.seq);
         let age = now.since(self.snapshots.at);
-        let due = (news >= EVENTS && age >= REST) || (news > 0 && age >= MOST);
+        let often = &self.often;
+        let due = (news >= often.events && age >= often.rest.into())
+            || (news > 0 && age >= often.most.into());
         let busy = self
             .snapshots
             .keeping

@@ -8,7 +8,7 @@ use crate::{
     ids::BatchKey,
     limits::{REFUSAL_CHARS, REFUSAL_ERRORS},
     pipeline::SpecError,
-    units::UnitSet,
+    units::{UnitSet, as_ranges},
 };
 
 /// Why a command was not carried out. Nothing of it was done.
@@ -45,6 +45,9 @@ pub enum Refusal {
 }
 
 /// How a plan differs from what it would come to now.
+///
+/// The sets are ranges in every format: serde reads the variants of [`Refusal`] as if they were JSON, so that a set's
+/// bytes in an event could not be read back.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stale {
     /// The log sequence at which the plan was made.
@@ -56,8 +59,10 @@ pub struct Stale {
     /// Units that were not planned and would be touched now.
     pub added: u64,
     /// The first documents of those that are gone.
+    #[serde(with = "as_ranges")]
     pub gone_documents: UnitSet,
     /// The first documents of those that were added.
+    #[serde(with = "as_ranges")]
     pub added_documents: UnitSet,
 }
 

@@ -8,10 +8,14 @@ use crate::{
     command::Accepted,
     event::{Attempt, Cause, Envelope, Event},
     ids::{BatchKey, CommandId, EventId, JobName},
+    pause::JobRef,
     pipeline::TierNum,
     time::Timestamp,
     units::{Ordinal, UnitSet},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Reads a log and says what must not be. One clock is assumed for all who write it.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +35,8 @@ struct Story {
     /// The names of the jobs, by tier.
     jobs: Vec<Vec<JobName>>,
     units: BTreeMap<(TierNum, JobName, Ordinal), Unit>,
+    /// Jobs that are paused, and since which sequence.
+    paused: BTreeMap<JobRef, u64>,
     commands: BTreeMap<CommandId, Act>,
     refused: BTreeSet<CommandId>,
     seqs: BTreeSet<u64>,
@@ -119,8 +125,14 @@ impl History {
         }
         let act = story.and_then(|story| story.commands.get(&id));
         match act {
-            Some(act) if act.whole && (accepted.repeated || act.last_seq == seq) => None,
-            None if accepted.repeated => None,
+            None if accepted.repeated || accepted.plan.is_some() => None,
+            Some(act)
+                if act.whole
+                    && accepted.plan.is_none()
+                    && (accepted.repeated || act.last_seq == seq) =>
+            {
+                None
+            }
             act => Some(format!(
                 "{key}: command {id} was acknowledged at {seq}, but the log has {act:?}"
             )),
@@ -139,6 +151,12 @@ impl History {
     #[must_use]
     pub fn cancelled_at(&self, key: &BatchKey) -> Option<u64> {
         self.batches.get(key)?.cancelled_seq
+    }
+
+    /// Since which sequence a job of a batch is paused, where it is.
+    #[must_use]
+    pub fn paused_since(&self, key: &BatchKey, job: &JobRef) -> Option<u64> {
+        self.batches.get(key)?.paused.get(job).copied()
     }
 
     /// The last sequence that was taken.
@@ -198,7 +216,17 @@ impl Story {
                 }
                 self.submitted = true;
             }
-            Event::BatchCancelled { .. } => self.cancelled_seq = Some(seq),
+            Event::BatchCancelled { .. } => {
+                self.cancelled_seq = Some(seq);
+                self.paused.clear();
+            }
+            Event::TierCompleted { tier, .. } => self.paused.retain(|job, _| job.tier != *tier),
+            Event::DispatchPaused { jobs, .. } => {
+                for job in jobs {
+                    self.paused.entry(job.clone()).or_insert(seq);
+                }
+            }
+            Event::DispatchResumed { jobs } => self.paused.retain(|job, _| !jobs.contains(job)),
             Event::BatchCompleted {
                 completed, failed, ..
             } => self.complete(*completed, *failed, found),
@@ -222,6 +250,8 @@ impl Story {
             }
             Event::RetryScheduled { selected, .. } => {
                 for part in selected {
+                    self.paused
+                        .retain(|at, _| (at.tier, &at.job) != (part.tier, &part.job));
                     for ordinal in part.units.iter() {
                         let place = (part.tier, part.job.clone(), ordinal);
                         let unit = self.units.entry(place).or_default();
@@ -326,165 +356,5 @@ impl Story {
         if completed + failed != u64::from(self.documents) {
             found.push(format!("that is not all {} documents", self.documents));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::{
-        command::Start,
-        event::VERSION,
-        ids::{BatchId, Bucket, ChunkId, Namespace},
-        packed::Packed,
-        pipeline::Pipeline,
-        time::Millis,
-    };
-
-    struct Log {
-        history: History,
-        seq: u64,
-    }
-
-    impl Log {
-        /// A batch of two tiers with four documents.
-        fn new() -> Self {
-            let mut log = Self {
-                history: History::default(),
-                seq: 0,
-            };
-            let job = serde_json::json!({ "jobs": [{ "handler": "x", "name": "a" }] });
-            let tiers = serde_json::json!({ "tiers": [job, job] });
-            log.fine(Event::BatchCreated {
-                bucket: Bucket::new("docs").unwrap(),
-                pipeline: Pipeline::from_value(&tiers).unwrap(),
-                start: Start::OnSubmit,
-            });
-            log.fine(Event::DocumentsAdded {
-                first: 0,
-                count: 4,
-                documents: Packed::new(&Vec::new()).unwrap(),
-            });
-            log.fine(Event::BatchSubmitted { documents: 4 });
-            log
-        }
-
-        fn take(&mut self, cause: Cause, event: Event) -> Vec<String> {
-            self.seq += 1;
-            let envelope = Envelope {
-                v: VERSION,
-                id: EventId(Uuid::from_u128(self.seq.into())),
-                at: Timestamp(1_000),
-                namespace: Namespace::new("tests").unwrap(),
-                batch: BatchId(Uuid::from_u128(1)),
-                cause,
-                actor: None,
-                trace: None,
-                event,
-            };
-            self.history.take(self.seq, &envelope)
-        }
-
-        fn fine(&mut self, event: Event) {
-            assert_eq!(self.take(Cause::State, event), Vec::<String>::new());
-        }
-
-        #[track_caller]
-        fn wrong(&mut self, event: Event, what: &str) {
-            let found = self.take(Cause::State, event);
-            assert!(
-                found.iter().any(|problem| problem.contains(what)),
-                "{found:?}"
-            );
-        }
-    }
-
-    fn attempt(tier: TierNum, number: u32) -> Attempt {
-        Attempt {
-            tier,
-            job: JobName::new("a").unwrap(),
-            number,
-            chunk: ChunkId(Uuid::nil()),
-            worker: None,
-            busy: Millis(0),
-        }
-    }
-
-    fn done(tier: TierNum, number: u32, unit: Ordinal) -> Event {
-        Event::DocumentsCompleted {
-            attempt: attempt(tier, number),
-            units: UnitSet::from([unit]),
-            skipped: UnitSet::new(),
-            outputs: None,
-        }
-    }
-
-    fn lost(number: u32, unit: Ordinal) -> Event {
-        Event::WorkerLost {
-            attempt: attempt(0, number),
-            units: UnitSet::from([unit]),
-        }
-    }
-
-    #[test]
-    fn an_outcome_counts_once_and_in_its_turn() {
-        let mut log = Log::new();
-        log.fine(done(0, 1, 0));
-        log.wrong(done(0, 1, 0), "was Done before");
-        log.fine(lost(1, 1));
-        log.wrong(done(0, 1, 1), "1 attempts have ended");
-        log.wrong(done(0, 3, 2), "0 attempts have ended");
-        log.wrong(done(1, 1, 1 << 20), "no such document");
-        log.wrong(done(1, 1, 3), "the tier before");
-        log.fine(done(1, 1, 0));
-    }
-
-    #[test]
-    fn nothing_happens_after_a_cancellation() {
-        let mut log = Log::new();
-        log.fine(Event::BatchCancelled {
-            reason: None,
-            documents: 4,
-        });
-        log.wrong(done(0, 1, 0), "after its cancellation");
-    }
-
-    #[test]
-    fn a_command_acts_once_and_stands_in_the_log_when_it_is_acknowledged() {
-        let mut log = Log::new();
-        let id = CommandId(Uuid::from_u128(7));
-        let cancel = || Event::BatchCancelled {
-            reason: None,
-            documents: 4,
-        };
-        let key = BatchKey {
-            namespace: Namespace::new("tests").unwrap(),
-            batch: BatchId(Uuid::from_u128(1)),
-        };
-        let accepted = |seq| Accepted {
-            batch: key.batch,
-            status: crate::status::BatchStatus::Running,
-            seq,
-            repeated: false,
-            documents: 4,
-            retry: None,
-            plan: None,
-            jobs: Vec::new(),
-            cancelled_documents: None,
-        };
-        let early = log.history.acknowledged(&key, id, &accepted(3));
-        assert!(early.is_some_and(|problem| problem.contains("the log has None")));
-        let first = log.take(Cause::Command(id), cancel());
-        assert_eq!(first, Vec::<String>::new());
-        assert_eq!(log.history.acknowledged(&key, id, &accepted(4)), None);
-        assert!(log.history.acknowledged(&key, id, &accepted(5)).is_some());
-        let again = log.take(Cause::Command(id), cancel());
-        assert!(
-            again
-                .iter()
-                .any(|problem| problem.contains("carried out twice"))
-        );
     }
 }

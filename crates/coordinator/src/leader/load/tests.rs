@@ -19,6 +19,8 @@ use uuid::Uuid;
 use super::*;
 use crate::leader::snapshot::Shot;
 
+const OVER_KEPT: usize = 128;
+
 fn key(batch: u128) -> BatchKey {
     BatchKey {
         namespace: "tests".parse().unwrap(),
@@ -70,7 +72,7 @@ async fn finish(broker: &MemoryBroker, batch: u128) {
 }
 
 async fn keep(broker: &MemoryBroker) -> Loaded {
-    let loaded = Loaded::from(broker, 0).await.unwrap();
+    let loaded = Loaded::from(broker, 0, OVER_KEPT).await.unwrap();
     let end = (loaded.last_seq, loaded.mark);
     let shot = Shot::of(0, end, &loaded.batches, &loaded.known);
     broker.keep_snapshot(shot.encode().unwrap()).await.unwrap();
@@ -102,7 +104,7 @@ fn assert_same(one: &Loaded, other: &Loaded) {
 
 #[tokio::test]
 async fn what_is_over_does_not_stay_while_a_long_log_is_folded() {
-    let loaded = Loaded::from(&some_log().await, 0).await.unwrap();
+    let loaded = Loaded::from(&some_log().await, 0, OVER_KEPT).await.unwrap();
     assert_eq!(loaded.known.len(), 310);
     assert_eq!(loaded.over.len(), OVER_KEPT);
     assert_eq!(loaded.batches.len(), OVER_KEPT + 10);
@@ -113,7 +115,7 @@ async fn what_is_over_does_not_stay_while_a_long_log_is_folded() {
 async fn after_a_snapshot_only_the_end_of_the_log_is_read_and_the_state_is_the_same() {
     let broker = some_log().await;
     let before = keep(&broker).await;
-    assert_same(&Loaded::from(&broker, 0).await.unwrap(), &before);
+    assert_same(&Loaded::from(&broker, 0, OVER_KEPT).await.unwrap(), &before);
     for batch in 305..=312 {
         if batch > 310 {
             create(&broker, batch).await;
@@ -122,11 +124,11 @@ async fn after_a_snapshot_only_the_end_of_the_log_is_read_and_the_state_is_the_s
     }
     // Batch 1 has left memory; something of it comes nevertheless.
     append(&broker, 1, Event::BatchSubmitted { documents: 0 }).await;
-    let mut quick = Loaded::from(&broker, 0).await.unwrap();
+    let mut quick = Loaded::from(&broker, 0, OVER_KEPT).await.unwrap();
     assert_eq!(quick.read, 2 + 8 * 2 + 1);
     assert_eq!(quick.take_stale(), [key(1)].into());
     broker.lose(Part::Snapshot);
-    let slow = Loaded::from(&broker, 0).await.unwrap();
+    let slow = Loaded::from(&broker, 0, OVER_KEPT).await.unwrap();
     assert_eq!(slow.read, slow.last_seq);
     assert_same(&quick, &slow);
 }
@@ -134,10 +136,10 @@ async fn after_a_snapshot_only_the_end_of_the_log_is_read_and_the_state_is_the_s
 #[tokio::test]
 async fn a_snapshot_that_is_none_or_of_another_log_is_passed_over() {
     let broker = some_log().await;
-    let plain = Loaded::from(&broker, 0).await.unwrap();
+    let plain = Loaded::from(&broker, 0, OVER_KEPT).await.unwrap();
     let other = some_log().await;
     create(&other, 999).await;
-    let loaded = Loaded::from(&other, 0).await.unwrap();
+    let loaded = Loaded::from(&other, 0, OVER_KEPT).await.unwrap();
     let foreign = |shard, seq, mark| {
         Shot::of(shard, (seq, mark), &loaded.batches, &loaded.known)
             .encode()
@@ -151,7 +153,7 @@ async fn a_snapshot_that_is_none_or_of_another_log_is_passed_over() {
         foreign(1, plain.last_seq, plain.mark),
     ] {
         broker.keep_snapshot(wrong).await.unwrap();
-        let found = Loaded::from(&broker, 0).await.unwrap();
+        let found = Loaded::from(&broker, 0, OVER_KEPT).await.unwrap();
         assert_eq!(found.read, found.last_seq);
         assert_same(&found, &plain);
     }
