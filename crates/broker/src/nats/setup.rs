@@ -14,7 +14,7 @@ use crate::{BrokerError, Entry, Result, StreamRole};
 
 /// How long to wait before a stream that was deleted is created again. A server (2.9) forgets the stream first, and removes its
 /// files then: one that is created between the two loses its own, and takes nothing any more.
-const REMOVAL: std::time::Duration = std::time::Duration::from_millis(300);
+pub(super) const REMOVAL: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// How long a delivery may stay without an answer.
 pub(super) const ACK_WAIT_SECONDS: u64 = 30;
@@ -85,7 +85,7 @@ impl Wanted {
 
 /// The part of a stream's info that is used here; the rest differs from version to version.
 #[derive(Deserialize)]
-struct StreamInfo {
+pub(super) struct StreamInfo {
     config: StreamConfig,
     state: StreamState,
     #[serde(default)]
@@ -306,20 +306,6 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn remake_snapshots(&self) -> Result<()> {
-        let [.., snapshots, _] = self.wanted();
-        self.remake(snapshots).await
-    }
-
-    pub(super) async fn ensure_snapshots(&self) -> Result<()> {
-        let [.., snapshots, _] = self.wanted();
-        if self.find_stream(&snapshots.name).await?.is_none() {
-            tokio::time::sleep(REMOVAL).await;
-            self.create_stream(snapshots).await?;
-        }
-        Ok(())
-    }
-
     async fn ensure_lease_bucket(&self, leases: Wanted) -> Result<()> {
         let age = self.lease_age();
         let found = match self.find_stream(&leases.name).await? {
@@ -338,7 +324,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn find_stream(&self, name: &str) -> Result<Option<StreamInfo>> {
+    pub(super) async fn find_stream(&self, name: &str) -> Result<Option<StreamInfo>> {
         match self.api(name, &format!("STREAM.INFO.{name}"), &()).await? {
             Ok(info) => Ok(Some(info)),
             Err(error) => match error::api(name, &error) {
@@ -349,7 +335,7 @@ impl Inner {
     }
 
     /// Creates a stream, unless somebody else has been faster.
-    async fn create_stream(&self, wanted: Wanted) -> Result<StreamInfo> {
+    pub(super) async fn create_stream(&self, wanted: Wanted) -> Result<StreamInfo> {
         let Wanted {
             name, mut config, ..
         } = wanted;

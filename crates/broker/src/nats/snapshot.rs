@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Inner, error};
+use super::{Inner, error, setup::REMOVAL};
 use crate::{BrokerError, Result};
 
 /// Bytes of a piece at most; less where the broker takes less.
@@ -31,6 +31,20 @@ struct Head {
 }
 
 impl Inner {
+    async fn remake_snapshots(&self) -> Result<()> {
+        let [.., snapshots, _] = self.wanted();
+        self.remake(snapshots).await
+    }
+
+    async fn ensure_snapshots(&self) -> Result<()> {
+        let [.., snapshots, _] = self.wanted();
+        if self.find_stream(&snapshots.name).await?.is_none() {
+            tokio::time::sleep(REMOVAL).await;
+            self.create_stream(snapshots).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn keep_snapshot(&self, snapshot: Bytes) -> Result<()> {
         match self.write_snapshot(&snapshot).await {
             Err(BrokerError::Missing(_)) => {
