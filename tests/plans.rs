@@ -72,7 +72,8 @@ fn a_plan_does_what_was_previewed_or_nothing() {
     home.run(["retry", "--plan", &stale])
         .exits(5)
         .says("no longer holds")
-        .says("no longer failed: 1\n");
+        .says("no longer failed: 1\n")
+        .says("--dry-run --mode all --max-retry-count 3");
     assert_eq!((ran(1), ran(2)), (2, 2), "a stale plan executes nothing");
 
     let fresh = plan(&home, &["--mode", "all"]);

@@ -8,6 +8,7 @@
 pub mod contract;
 mod fold;
 mod inspect;
+mod mark;
 pub mod memory;
 pub mod metrics;
 pub mod nats;
@@ -20,6 +21,7 @@ pub use inspect::{
     ConsumerReport, Difference, Inspection, Quota, ServerClock, StreamReport, StreamRole,
     StreamState, Taker, Usage,
 };
+pub use mark::mark;
 pub use pattern::matches;
 
 use std::{future::Future, time::Duration};

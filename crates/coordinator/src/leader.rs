@@ -13,7 +13,7 @@ use std::{
 
 use futures::StreamExt;
 use redrive_broker::{
-    Broker, BrokerError, Deliveries, Delivery, Request, ServiceSpec, Until, fold,
+    Broker, BrokerError, Deliveries, Delivery, Request, ServiceSpec, Until, fold, mark,
 };
 use redrive_domain::{
     evolve::Batches,
@@ -29,10 +29,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use self::{
-    load::Loaded,
-    snapshot::{Snapshots, mark},
-};
+use self::{load::Loaded, snapshot::Snapshots};
 use crate::{
     dispatch::Dispatch,
     metrics,
@@ -308,7 +305,9 @@ impl<'a, B: Broker> Leader<'a, B> {
         round.settle(&mut self.batches, &mut stamp);
         if !round.messages.is_empty() {
             let messages = std::mem::take(&mut round.messages);
-            let last = messages.last().map(|message| mark(&message.payload));
+            let last = messages
+                .last()
+                .map(|message| mark(&message.subject, &message.payload));
             ::metrics::counter!(metrics::EVENTS).increment(messages.len() as u64);
             self.last_seq = self.broker.append(messages, self.last_seq).await?;
             self.mark = last.unwrap_or(self.mark);

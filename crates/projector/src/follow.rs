@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use redrive_broker::{Broker, BrokerError, Entry, Range};
+use redrive_broker::{Broker, BrokerError, Entry, Range, mark as log_mark};
 use redrive_domain::{event::Envelope, ids::BatchKey, subject};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +85,7 @@ async fn same_log<B: Broker>(broker: &B, mark: Mark) -> Result<bool, BrokerError
         return Ok(false);
     }
     let entry = broker.get(mark.seq).await?;
-    Ok(entry.is_some_and(|entry| metrics::print_of(&entry) == mark.print))
+    Ok(entry.is_some_and(|entry| log_mark(&entry.subject, &entry.payload) == mark.print))
 }
 
 impl<B: Broker> Follower<B> {
@@ -269,7 +269,7 @@ impl<B: Broker> Follower<B> {
             last = Some(entry);
         }
         if let Some(last) = last {
-            mark.print = metrics::print_of(&last);
+            mark.print = log_mark(&last.subject, &last.payload);
             self.fold(&events, mark).await?;
         }
         end

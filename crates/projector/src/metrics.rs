@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redrive_broker::{Entry, metrics::Described};
+use redrive_broker::metrics::Described;
 
 /// Gauge: the log sequence up to which the view has read.
 pub const APPLIED_SEQUENCE: &str = "redrive_projector_applied_sequence";
@@ -48,20 +48,6 @@ pub const METRICS: &[Described] = &[
         "How long an answer took, with waiting for the log",
     ),
 ];
-
-/// Bytes of a message that go into its mark.
-const PRINTED: usize = 1_024;
-
-/// A short mark of a message's content, by which a log is known again: FNV-1a, which is the same everywhere and for
-/// ever. It guards against another log under the same name, not against forgery: the beginning, which holds the event's
-/// id, is enough of a message.
-pub(crate) fn print_of(entry: &Entry) -> u64 {
-    let content = entry.payload.iter().copied().take(PRINTED);
-    let bytes = entry.subject.bytes().chain(content);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
 
 pub(crate) fn applied(seq: u64) {
     ::metrics::gauge!(APPLIED_SEQUENCE).set(seq as f64);

@@ -21,7 +21,7 @@ use redrive_domain::{
 pub(crate) struct Mark {
     /// The sequence of the last message that was read; 0 before the first.
     pub(crate) seq: u64,
-    /// See [`crate::metrics::print_of`].
+    /// See [`redrive_broker::mark`].
     pub(crate) print: u64,
 }
 

@@ -57,16 +57,23 @@ pub(crate) struct CancelArgs {
     pub(crate) reason: Option<String>,
 }
 
+/// Jobs of a batch.
 #[derive(Debug, Args)]
-pub(crate) struct PauseArgs {
-    #[command(flatten)]
-    pub(crate) batch: BatchArg,
+pub(crate) struct JobsArg {
     /// Only jobs of this tier
     #[arg(long, value_name = "N", value_parser = parse_tier)]
     pub(crate) tier: Option<TierNum>,
     /// Only jobs of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) job: Option<JobName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArg,
+    #[command(flatten)]
+    pub(crate) of: JobsArg,
     /// Why, for the history
     #[arg(long)]
     pub(crate) reason: Option<String>,
@@ -76,12 +83,8 @@ pub(crate) struct PauseArgs {
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     pub(crate) batch: BatchArg,
-    /// Of what is paused, only jobs of this tier
-    #[arg(long, value_name = "N", value_parser = parse_tier)]
-    pub(crate) tier: Option<TierNum>,
-    /// Of what is paused, only jobs of this name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) job: Option<JobName>,
+    #[command(flatten)]
+    pub(crate) of: JobsArg,
     /// Where the batch runs in this terminal: documents to work on at once [default: the number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroU32>,

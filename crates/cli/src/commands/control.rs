@@ -7,6 +7,7 @@ use redrive_domain::{
     },
     decide::ANY_BUCKET,
     ids::{BatchId, Bucket},
+    plan::Plan,
     query::{BatchRef, BatchView, ListDocuments},
     status::BatchStatus,
 };
@@ -37,9 +38,9 @@ pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
         return Err(usage(format!("--tier {tier}: the batch has {there}")));
     }
     let stop = signals::shutdown()?;
-    let (jobs, watch) = (args.jobs, args.watch);
+    let (jobs, watch, plan) = (args.jobs, args.watch, args.plan.clone());
     let accepted = match command(app, &view, Command::Retry(asked(args))).await {
-        Err(error) => return Err(with_documents(app, batch, error).await),
+        Err(error) => return Err(with_documents(app, batch, plan.as_ref(), error).await),
         Ok(accepted) => accepted,
     };
     let retried = accepted.retry.clone().unwrap_or_default();
@@ -82,6 +83,26 @@ fn asked(args: RetryArgs) -> Retry {
     }
 }
 
+/// The flags that ask for what a plan was made of.
+fn flags(plan: &Plan) -> String {
+    let retry = plan.retry();
+    let mut flags = match retry.retry_mode {
+        RetryMode::All => " --mode all".to_owned(),
+        RetryMode::TransientOnly => " --mode transient_only".to_owned(),
+    };
+    for tier in retry.tier_nums.iter().flatten() {
+        flags.push_str(&format!(" --tier {tier}"));
+    }
+    for kind in retry.kinds.iter().flatten() {
+        flags.push_str(&format!(" --kind {kind}"));
+    }
+    flags.push_str(&format!(" --max-retry-count {}", retry.max_retry_count));
+    if let Some(attempts) = retry.max_retries {
+        flags.push_str(&format!(" --max-retries {attempts}"));
+    }
+    flags
+}
+
 async fn command(app: &App, view: &BatchView, command: Command) -> Result<Accepted, ClientError> {
     let (bucket, batch) = (&view.summary.bucket, view.summary.batch);
     app.client
@@ -90,7 +111,12 @@ async fn command(app: &App, view: &BatchView, command: Command) -> Result<Accept
 }
 
 /// Names the documents by which a stale plan differs.
-async fn with_documents(app: &App, batch: BatchId, error: ClientError) -> anyhow::Error {
+async fn with_documents(
+    app: &App,
+    batch: BatchId,
+    plan: Option<&Plan>,
+    error: ClientError,
+) -> anyhow::Error {
     let ClientError::Refused(Refusal::Stale(stale)) = &error else {
         return error.into();
     };
@@ -123,7 +149,10 @@ async fn with_documents(app: &App, batch: BatchId, error: ClientError) -> anyhow
     }
     lines.push(format!(
         "  see what it comes to now:  {}",
-        app.hint(&format!("retry {batch} --dry-run"))
+        app.hint(&format!(
+            "retry {batch} --dry-run{}",
+            plan.map_or_else(String::new, flags)
+        ))
     ));
     failed(Exit::Conflict, lines.join("\n"))
 }
@@ -193,8 +222,8 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
 pub(crate) async fn pause(app: &App, args: PauseArgs) -> anyhow::Result<Exit> {
     let view = app.view(args.batch.batch, None).await?;
     let pause = Pause {
-        tier: args.tier,
-        job: args.job,
+        tier: args.of.tier,
+        job: args.of.job,
         reason: args.reason,
     };
     let accepted = command(app, &view, Command::Pause(pause)).await?;
@@ -240,10 +269,10 @@ pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> 
     let stop = signals::shutdown()?;
     let mut seq = view.last_seq;
     let was_paused = view.paused().next().is_some();
-    if was_paused || args.tier.is_some() || args.job.is_some() {
+    if was_paused || args.of.tier.is_some() || args.of.job.is_some() {
         let resume = Resume {
-            tier: args.tier,
-            job: args.job,
+            tier: args.of.tier,
+            job: args.of.job,
         };
         let accepted = command(app, &view, Command::Resume(resume)).await?;
         match names(&accepted) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use futures::StreamExt;
-use redrive_broker::{Broker, BrokerError, Range};
+use redrive_broker::{Broker, BrokerError, Range, mark};
 use redrive_domain::{
     event::Envelope,
     evolve::{Batches, evolve_among},
@@ -13,7 +13,7 @@ use redrive_domain::{
 
 use super::{
     hash,
-    snapshot::{self, Snapshot, Snapshots, mark},
+    snapshot::{self, Snapshot, Snapshots},
 };
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ impl Loaded {
                     }
                 }
                 if entry.seq == last_seq {
-                    loaded.mark = mark(&entry.payload);
+                    loaded.mark = mark(&entry.subject, &entry.payload);
                 }
             }
             loaded.last_seq = last_seq;

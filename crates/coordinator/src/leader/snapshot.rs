@@ -3,10 +3,10 @@
 //! A snapshot is a cache: it counts only where it is of this version of the fold and of this log, which is known by the
 //! event that it ends with.
 
-use std::{collections::HashSet, hash::Hasher};
+use std::collections::HashSet;
 
 use bytes::Bytes;
-use redrive_broker::Broker;
+use redrive_broker::{Broker, mark};
 use redrive_domain::{
     evolve::{Batches, FOLD},
     state::BatchState,
@@ -69,13 +69,6 @@ impl<'a> Shot<'a> {
     }
 }
 
-/// The hash of an event's bytes, the same in every build.
-pub(super) fn mark(payload: &[u8]) -> u64 {
-    let mut hasher = fnv::FnvHasher::default();
-    hasher.write(payload);
-    hasher.finish()
-}
-
 /// The snapshot that is kept, where it can be used.
 pub(super) async fn find<B: Broker>(broker: &B, shard: Shard, last_seq: u64) -> Option<Snapshot> {
     let kept = broker
@@ -91,7 +84,7 @@ pub(super) async fn find<B: Broker>(broker: &B, shard: Shard, last_seq: u64) -> 
         return None;
     }
     let event = broker.get(snapshot.seq).await.ok()??;
-    let is_of_this_log = mark(&event.payload) == snapshot.mark;
+    let is_of_this_log = mark(&event.subject, &event.payload) == snapshot.mark;
     if !is_of_this_log {
         tracing::warn!(seq = snapshot.seq, "the snapshot is of another log");
     }
