@@ -109,6 +109,9 @@ fn attempt() -> impl Strategy<Value = Attempt> {
             chunk: ChunkId(Uuid::from_u128(chunk)),
             worker: known.then(|| WorkerId::new("w").unwrap()),
             busy: Millis(busy),
+            loading: Millis(busy / 3),
+            writing: Millis(busy % 5),
+            peak_memory: known.then_some(busy),
         })
 }
 
@@ -272,11 +275,13 @@ fn retry_event() -> impl Strategy<Value = Event> {
                 Event::RetryScheduled {
                     mode,
                     tier_nums,
+                    fingerprints: Vec::new(),
                     max_retry_count,
                     max_retries,
                     selected,
                     kinds: Vec::new(),
                     plan_seq: last.then_some(excluded.tier),
+                    not_before: None,
                     excluded,
                     last,
                 }

@@ -308,6 +308,24 @@ pub struct Accepted {
     pub jobs: Vec<JobRef>,
 }
 
+impl Accepted {
+    /// The answer of a batch that was just made.
+    #[must_use]
+    pub fn of_new(batch: BatchId) -> Self {
+        Self {
+            batch,
+            status: BatchStatus::Pending,
+            seq: 0,
+            repeated: false,
+            documents: 0,
+            retry: None,
+            cancelled_documents: None,
+            plan: None,
+            jobs: Vec::new(),
+        }
+    }
+}
+
 /// What a request is answered with: `{"ok": …}` or `{"error": …}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

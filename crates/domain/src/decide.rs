@@ -92,15 +92,10 @@ pub fn command(
 impl BatchState {
     fn accepted(&self) -> Accepted {
         Accepted {
-            batch: self.key.batch,
             status: self.status,
             seq: self.last_seq,
-            repeated: false,
             documents: self.documents,
-            retry: None,
-            cancelled_documents: None,
-            plan: None,
-            jobs: Vec::new(),
+            ..Accepted::of_new(self.key.batch)
         }
     }
 
@@ -130,17 +125,7 @@ fn create_batch(key: &BatchKey, bucket: &Bucket, create: &Create) -> Result<Deci
             pipeline,
             start: create.start,
         }],
-        accepted: Accepted {
-            batch: key.batch,
-            status: BatchStatus::Pending,
-            seq: 0,
-            repeated: false,
-            documents: 0,
-            retry: None,
-            cancelled_documents: None,
-            plan: None,
-            jobs: Vec::new(),
-        },
+        accepted: Accepted::of_new(key.batch),
     })
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     command::{Excluded, Refusal, RetryMode, Start, Verb},
     document::Document,
-    failure::{FailureClass, FailureKind},
+    failure::{FailureClass, FailureKind, Fingerprint},
     ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
     pause::{JobRef, PauseReason},
@@ -205,6 +205,9 @@ pub enum Event {
         /// Which kinds were asked for; empty means all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         kinds: Vec<FailureKind>,
+        /// Which fingerprints were asked for; empty means all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fingerprints: Vec<Fingerprint>,
         /// Documents retried that often were left out.
         max_retry_count: u8,
         /// Attempts in this round; without it, the job's own budget.
@@ -218,6 +221,9 @@ pub enum Event {
         /// The log sequence of the plan, where it was planned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         plan_seq: Option<u64>,
+        /// They are not executed before this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Timestamp>,
     },
     /// Nothing more of these jobs is handed out until they are resumed, or their failures are retried.
     #[serde(rename = "dispatch.paused")]
@@ -270,6 +276,15 @@ pub struct Attempt {
     /// Time spent in the handler on what the report speaks of; only on the first event that came of a report.
     #[serde(default)]
     pub busy: Millis,
+    /// Time spent reading documents and inputs; only on the first event that came of a report.
+    #[serde(default, skip_serializing_if = "Millis::is_zero")]
+    pub loading: Millis,
+    /// Time from the report to this event; only on the first event that came of a report.
+    #[serde(default, skip_serializing_if = "Millis::is_zero")]
+    pub writing: Millis,
+    /// The most memory that an execution of these units used, in bytes, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
 }
 
 /// Units of one job that are to be executed again.

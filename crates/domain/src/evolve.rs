@@ -8,8 +8,7 @@ use std::{
 
 use crate::{
     command::Start,
-    event::{Attempt, Cause, Envelope, Event, Selected},
-    failure::{FailureClass, FailureKind},
+    event::{Attempt, Cause, Envelope, Event},
     ids::BatchKey,
     limits::{DOCUMENTS_PER_BATCH, REMEMBERED_COMMANDS},
     pipeline::{Pipeline, TierNum},
@@ -22,7 +21,7 @@ use crate::{
 
 /// What the fold makes of events, as a number: it grows with every change that gives another state for the same log, and
 /// what was folded under another number is folded afresh.
-pub const FOLD: u32 = 1;
+pub const FOLD: u32 = 2;
 
 /// Folds an event that stands at `seq` into the state of its batch.
 pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
@@ -183,8 +182,9 @@ impl BatchState {
                 selected,
                 max_retries,
                 last,
+                not_before,
                 ..
-            } => self.retry(selected, *max_retries, *last, at)?,
+            } => self.retry(selected, *max_retries, *not_before, *last, at)?,
             Event::DispatchPaused { jobs, reason } => self.pause(jobs, reason, at, seq)?,
             Event::DispatchResumed { jobs } => self.resume(jobs)?,
             Event::WorkerLost { attempt, units } => {
@@ -310,130 +310,6 @@ impl BatchState {
         self.ended_at = Some(at);
         Some(())
     }
-
-    fn cancel(&mut self, at: Timestamp) -> Option<()> {
-        if self.status.is_over() {
-            return None;
-        }
-        self.status = BatchStatus::Cancelled;
-        self.ended_at = Some(at);
-        for tier in &mut self.tiers {
-            if !tier.status.is_over() {
-                tier.status = BatchStatus::Cancelled;
-                tier.ended_at = Some(at);
-            }
-            for job in &mut tier.jobs {
-                let open = std::mem::take(&mut job.open);
-                job.cancelled.add(&open);
-                job.due.clear();
-                job.paused = None;
-                job.spent = Counters::default();
-                job.budgets.clear();
-            }
-        }
-        Some(())
-    }
-
-    fn retry(
-        &mut self,
-        selected: &[Selected],
-        max_retries: Option<u8>,
-        last: bool,
-        at: Timestamp,
-    ) -> Option<()> {
-        if self.status == BatchStatus::Cancelled {
-            return None;
-        }
-        let mut documents = UnitSet::new();
-        // All of it or nothing.
-        if !selected.iter().all(|s| self.job(s.tier, &s.job).is_some()) {
-            return None;
-        }
-        for Selected { tier, job, units } in selected {
-            let spec = self.pipeline.tier(*tier)?;
-            let place = spec.jobs.iter().position(|spec| spec.name == *job)?;
-            let tier = self.tiers.get_mut(usize::from(*tier))?;
-            let job = tier.jobs.get_mut(place)?;
-            let units = units.and(&job.all_failed());
-            if units.is_empty() {
-                continue;
-            }
-            job.reopen(&units, max_retries);
-            job.paused = None;
-            job.last_at = Some(at);
-            tier.last_at = Some(at);
-            if tier.status.is_over() {
-                tier.status = BatchStatus::Pending;
-            }
-            documents.add(&units);
-        }
-        if !documents.is_empty() {
-            self.retries.increment(&documents);
-            // A decision in several events is one round.
-            self.rounds = self.rounds.saturating_add(u32::from(last));
-            self.status = BatchStatus::Running;
-            self.ended_at = None;
-        }
-        Some(())
-    }
-}
-
-impl JobState {
-    /// Units leave `open`.
-    fn close(&mut self, units: &UnitSet) {
-        self.open.remove(units);
-        self.spent.reset(units);
-        self.set_budget(units, None);
-    }
-
-    fn set_budget(&mut self, units: &UnitSet, budget: Option<u32>) {
-        self.budgets.retain(|_, with| {
-            with.remove(units);
-            !with.is_empty()
-        });
-        if let (Some(budget), false) = (budget, units.is_empty()) {
-            self.budgets.entry(budget).or_default().add(units);
-        }
-    }
-
-    fn fail(&mut self, class: FailureClass, kind: &FailureKind, units: &UnitSet, seq: u64) {
-        if units.is_empty() {
-            return;
-        }
-        self.close(units);
-        self.attempts.increment(units);
-        let kinds = self.failed.entry(class).or_default();
-        kinds.entry(kind.clone()).or_default().add(units);
-        self.failures.insert(units, seq);
-    }
-
-    fn reopen(&mut self, units: &UnitSet, max_retries: Option<u8>) {
-        self.failed.retain(|_, kinds| {
-            kinds.retain(|_, failed| {
-                failed.remove(units);
-                !failed.is_empty()
-            });
-            !kinds.is_empty()
-        });
-        self.failures.remove(units);
-        for waiting in self.due.values_mut() {
-            waiting.remove(units);
-        }
-        self.due.retain(|_, waiting| !waiting.is_empty());
-        self.open.add(units);
-        self.set_budget(units, max_retries.map(u32::from));
-    }
-
-    fn count(&mut self, attempt: &Attempt, units: u64) {
-        self.busy.0 = self.busy.0.saturating_add(attempt.busy.0);
-        self.executed = self.executed.saturating_add(units);
-    }
-
-    fn compact(&mut self) {
-        self.open.compact();
-        self.completed.compact();
-        self.skipped.compact();
-    }
 }
 
 fn all_of(groups: &[FailedUnits]) -> UnitSet {
@@ -455,6 +331,9 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
     }
 }
 
+mod cancel;
+mod job;
 mod pause;
+mod retry;
 #[cfg(test)]
 mod tests;

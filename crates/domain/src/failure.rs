@@ -1,5 +1,7 @@
 //! What can go wrong with a unit, in words that decide what may be done about it.
 
+mod fingerprint;
+
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,8 @@ use crate::{
     limits::{FAILURE_CODE_CHARS, FAILURE_DETAIL_BYTES, FAILURE_MESSAGE_CHARS},
     time::Millis,
 };
+
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
 
 /// Whether it is worth trying the same again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     command::{Retry, RetryMode},
     event::Selected,
-    failure::FailureKind,
+    failure::{FailureKind, Fingerprint},
     ids::BatchKey,
     pipeline::TierNum,
+    time::Timestamp,
 };
 
 /// What every plan begins with.
@@ -40,6 +41,18 @@ struct Asked {
     max_retries: Option<u8>,
     tiers: Vec<TierNum>,
     kinds: Vec<FailureKind>,
+    #[serde(skip)]
+    more: More,
+}
+
+/// What only some plans say, by name. A plan without any of it is written without it, as the first plans were.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct More {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fingerprints: Vec<Fingerprint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
 }
 
 impl Plan {
@@ -54,6 +67,10 @@ impl Plan {
                 max_retries: retry.max_retries,
                 tiers: retry.tier_nums.clone().unwrap_or_default(),
                 kinds: retry.kinds.clone().unwrap_or_default(),
+                more: More {
+                    fingerprints: retry.fingerprints.clone().unwrap_or_default(),
+                    not_before: retry.not_before,
+                },
             },
         }
     }
@@ -82,6 +99,8 @@ impl Plan {
             kinds: (!asked.kinds.is_empty()).then_some(asked.kinds),
             max_retry_count: asked.max_retry_count,
             max_retries: asked.max_retries,
+            fingerprints: Some(asked.more.fingerprints).filter(|list| !list.is_empty()),
+            not_before: asked.more.not_before,
             dry_run: false,
             plan: None,
         }
@@ -110,8 +129,15 @@ fn digest(selected: &[Selected]) -> u64 {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let content = (self.seq, self.batch, self.digest, &self.asked);
-        let bytes = rmp_serde::to_vec(&content).map_err(|_| fmt::Error)?;
+        let (seq, batch, digest, asked) = (self.seq, self.batch, self.digest, &self.asked);
+        let bytes = match asked.more == More::default() {
+            true => rmp_serde::to_vec(&(seq, batch, digest, asked)),
+            false => {
+                let more = serde_json::to_string(&asked.more).map_err(|_| fmt::Error)?;
+                rmp_serde::to_vec(&(seq, batch, digest, asked, more))
+            }
+        };
+        let bytes = bytes.map_err(|_| fmt::Error)?;
         write!(f, "{PREFIX}{}", BASE32_DNSSEC.encode(&bytes))
     }
 }
@@ -132,7 +158,14 @@ impl FromStr for Plan {
         let bytes = BASE32_DNSSEC
             .decode(text.as_bytes())
             .map_err(|_| invalid())?;
-        let (seq, batch, digest, asked) = rmp_serde::from_slice(&bytes).map_err(|_| invalid())?;
+        let read: Result<(_, _, _, Asked, String), _> = rmp_serde::from_slice(&bytes);
+        let (seq, batch, digest, asked) = match read {
+            Ok((seq, batch, digest, mut asked, more)) => {
+                asked.more = serde_json::from_str(&more).map_err(|_| invalid())?;
+                (seq, batch, digest, asked)
+            }
+            Err(_) => rmp_serde::from_slice(&bytes).map_err(|_| invalid())?,
+        };
         let plan = Self {
             seq,
             batch,

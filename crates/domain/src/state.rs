@@ -106,6 +106,12 @@ pub struct JobState {
     pub failures: Places,
     /// Time spent in the handler.
     pub busy: Millis,
+    /// Time spent reading documents and inputs.
+    #[serde(default)]
+    pub loading: Millis,
+    /// Time from reports to the log.
+    #[serde(default)]
+    pub writing: Millis,
     /// Attempts that have ended, over all units.
     pub executed: u64,
     /// Attempts that failed, over all units.

@@ -80,6 +80,13 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub struct Millis(pub u64);
 
 impl Millis {
+    /// Whether it is no time at all.
+    #[must_use]
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// A span of whole seconds.
     #[must_use]
     pub const fn seconds(seconds: u64) -> Self {

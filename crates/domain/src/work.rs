@@ -127,6 +127,12 @@ pub struct Outcome {
     pub returned: UnitSet,
     /// Time spent in the handler, summed over the units of this report.
     pub busy: Millis,
+    /// Time spent reading documents and inputs, summed over the units of this report.
+    #[serde(default, skip_serializing_if = "Millis::is_zero")]
+    pub loading: Millis,
+    /// The most memory that an execution of a unit of this report used, in bytes, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
     /// When the report was made, by the worker's clock.
     pub at: Timestamp,
 }

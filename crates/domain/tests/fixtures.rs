@@ -138,6 +138,9 @@ fn attempt() -> Attempt {
         chunk: ChunkId(uuid(7)),
         worker: Some(worker()),
         busy: Millis(1_234),
+        loading: Millis(0),
+        writing: Millis(0),
+        peak_memory: None,
     }
 }
 
@@ -221,6 +224,7 @@ fn events() -> Vec<Event> {
             mode: RetryMode::All,
             tier_nums: vec![0, 1],
             kinds: Vec::new(),
+            fingerprints: Vec::new(),
             max_retry_count: 3,
             max_retries: Some(2),
             selected: vec![Selected {
@@ -231,6 +235,7 @@ fn events() -> Vec<Event> {
             excluded: excluded.unwrap(),
             last: true,
             plan_seq: None,
+            not_before: None,
         },
         Event::WorkerLost {
             attempt: Attempt {
@@ -438,6 +443,8 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
             failures: failed(),
             returned: [10].into(),
             busy: Millis(1_234),
+            loading: Millis(0),
+            peak_memory: None,
             at: at(),
         },
     );

@@ -157,6 +157,8 @@ impl Reports {
                 .collect(),
             returned: open.returned,
             busy,
+            loading: Millis(0),
+            peak_memory: None,
             at: self.world.now(),
         });
     }

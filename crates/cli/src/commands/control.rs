@@ -79,7 +79,7 @@ fn asked(args: RetryArgs) -> Retry {
         max_retry_count: args.max_retry_count,
         max_retries: args.max_retries,
         dry_run: args.dry_run,
-        plan: None,
+        ..Retry::default()
     }
 }
 

@@ -4,7 +4,12 @@
 //! is long after everybody knows that it is gone. So they are taken back, and where no living worker names them within
 //! two heartbeats, they are handed out again.
 
-use super::{BatchKey, ChunkId, Dispatch, Millis, Timestamp};
+use redrive_domain::{
+    ids::{BatchKey, ChunkId},
+    time::{Millis, Timestamp},
+};
+
+use super::Dispatch;
 
 /// Two heartbeats and a little.
 const LISTEN: Millis = Millis(2_200);

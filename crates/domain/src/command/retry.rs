@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Refusal;
 use crate::{
-    failure::{FailureClass, FailureKind},
+    failure::{FailureClass, FailureKind, Fingerprint},
     limits::{MAX_RETRIES, MAX_RETRY_COUNT, RETRY_KINDS},
     pipeline::{SpecError, TierNum},
     plan::Plan,
+    time::Timestamp,
 };
 
 /// Which failures to retry.
@@ -50,6 +51,12 @@ pub struct Retry {
     /// Attempts in this round, 1 to 3, stopping at the first success; without it, the job's own `max_attempts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<u8>,
+    /// Only failures with these fingerprints, at most 16; none or an empty list means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprints: Option<Vec<Fingerprint>>,
+    /// Nothing of it is executed before this time, for instance because the other side asked to be left alone until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
     /// Do nothing: answer with what would be done, and with a plan of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -67,6 +74,8 @@ impl Default for Retry {
             kinds: None,
             max_retry_count: Self::usual_max_retry_count(),
             max_retries: None,
+            fingerprints: None,
+            not_before: None,
             dry_run: false,
             plan: None,
         }

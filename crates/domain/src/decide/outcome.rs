@@ -58,6 +58,9 @@ pub fn lost(batch: &BatchState, lost: &Lost) -> Option<Event> {
         chunk: lost.chunk,
         worker: lost.worker.clone(),
         busy: Millis(0),
+        loading: Millis(0),
+        writing: Millis(0),
+        peak_memory: None,
     };
     if lost.attempt < ATTEMPTS_EVER {
         return Some(Event::WorkerLost { attempt, units });
@@ -112,11 +115,18 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
         chunk: outcome.chunk,
         worker: Some(outcome.worker.clone()),
         busy: outcome.busy,
+        loading: outcome.loading,
+        // By two clocks: what comes before it was sent took no time.
+        writing: now.at.since(outcome.at),
+        peak_memory: outcome.peak_memory,
     };
-    // The time spent stands once, on the first event.
+    // What was measured stands once, on the first event.
     let mut once = || {
         let this = attempt.clone();
         attempt.busy = Millis(0);
+        attempt.loading = Millis(0);
+        attempt.writing = Millis(0);
+        attempt.peak_memory = None;
         this
     };
     let mut events = Vec::new();

@@ -102,12 +102,14 @@ fn carry_out(
         mode: retry.retry_mode,
         tier_nums: retry.tier_nums.clone().unwrap_or_default(),
         kinds: retry.kinds.clone().unwrap_or_default(),
+        fingerprints: retry.fingerprints.clone().unwrap_or_default(),
         max_retry_count: retry.max_retry_count,
         max_retries: retry.max_retries,
         selected,
         excluded: retried.excluded.clone(),
         last,
         plan_seq,
+        not_before: retry.not_before,
     };
     let mut events: Vec<Event> = parts.into_iter().map(|part| event(part, false)).collect();
     events.push(event(last, true));

@@ -1,14 +1,16 @@
 //! Reading a pipeline so that somebody who wrote three mistakes is told of three, each with its place.
 
+mod fields;
+
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use self::fields::Fields;
 use super::{Backoff, JobSpec, Pipeline, RateLimit, TierSpec};
 use crate::{
-    ids::{HandlerName, InvalidName, JobName, ResourceClass},
+    ids::{HandlerName, JobName, ResourceClass},
     limits::{ATTEMPTS, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES, TIERS},
-    time::Millis,
 };
 
 /// One thing that is wrong with a pipeline.
@@ -173,181 +175,6 @@ fn rate_limit(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Optio
         per_second: per_second?,
         burst: u32::try_from(burst).ok()?,
     })
-}
-
-/// The fields of one table; those that nobody asked for are errors in the end.
-struct Fields<'a> {
-    map: Map<String, Value>,
-    path: String,
-    known: Vec<&'static str>,
-    errors: &'a mut Vec<SpecError>,
-}
-
-impl<'a> Fields<'a> {
-    fn new(value: &Value, path: String, errors: &'a mut Vec<SpecError>) -> Self {
-        let map = value.as_object().cloned().unwrap_or_else(|| {
-            errors.push(SpecError {
-                path: path.clone(),
-                message: "is to be a table".to_owned(),
-            });
-            Map::new()
-        });
-        Self {
-            map,
-            path,
-            known: Vec::new(),
-            errors,
-        }
-    }
-
-    fn place(&self, field: &str) -> String {
-        match self.path.as_str() {
-            "" => field.to_owned(),
-            path => format!("{path}.{field}"),
-        }
-    }
-
-    fn error(&mut self, field: &str, message: impl Into<String>) {
-        let path = self.place(field);
-        self.errors.push(SpecError {
-            path,
-            message: message.into(),
-        });
-    }
-
-    fn get(&mut self, field: &'static str) -> Option<&Value> {
-        if !self.known.contains(&field) {
-            self.known.push(field);
-        }
-        self.map.get(field).filter(|value| !value.is_null())
-    }
-
-    fn read<T>(
-        &mut self,
-        field: &'static str,
-        want: impl fmt::Display,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Option<T> {
-        let value = self.get(field)?.clone();
-        let read = read(&value);
-        if read.is_none() {
-            let shown: String = value.to_string().chars().take(60).collect();
-            self.error(field, format!("is {shown}: it takes {want}"));
-        }
-        read
-    }
-
-    fn text(&mut self, field: &'static str) -> Option<String> {
-        self.read(field, "a text of 1 to 200 characters", |value| {
-            let text = value.as_str()?;
-            let fits =
-                (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-            fits.then(|| text.to_owned())
-        })
-    }
-
-    fn flag(&mut self, field: &'static str) -> bool {
-        self.read(field, "true or false", Value::as_bool)
-            .unwrap_or(false)
-    }
-
-    fn name<T>(
-        &mut self,
-        field: &'static str,
-        new: fn(String) -> Result<T, InvalidName>,
-    ) -> Option<T> {
-        let want = "a name of 1 to 64 of the characters A-Z a-z 0-9 _ -";
-        self.read(field, want, |value| new(value.as_str()?.to_owned()).ok())
-    }
-
-    fn integer(
-        &mut self,
-        field: &'static str,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Option<u64> {
-        let want = format!("a whole number from {} to {}", range.start(), range.end());
-        self.read(field, want, |value| {
-            value.as_u64().filter(|n| range.contains(n))
-        })
-    }
-
-    fn number(&mut self, field: &'static str, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
-        let want = format!("a number from {} to {}", range.start(), range.end());
-        self.read(field, want, |value| {
-            value.as_f64().filter(|n| range.contains(n))
-        })
-    }
-
-    /// A span as text (`"30s"`) or as seconds.
-    fn span(
-        &mut self,
-        field: &'static str,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Option<Millis> {
-        let want = format!(
-            "a span such as \"30s\" or seconds, from {} to {}",
-            Millis(*range.start()),
-            Millis(*range.end())
-        );
-        self.read(field, want, |value| {
-            let span = match value {
-                Value::String(text) => text.parse().ok()?,
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                value => Millis((value.as_f64().filter(|s| *s >= 0.0)? * 1_000.0) as u64),
-            };
-            range.contains(&span.0).then_some(span)
-        })
-    }
-
-    fn nested<T>(
-        &mut self,
-        field: &'static str,
-        read: fn(&Value, String, &mut Vec<SpecError>) -> Option<T>,
-    ) -> Option<T> {
-        let value = self.get(field)?.clone();
-        let path = self.place(field);
-        read(&value, path, self.errors)
-    }
-
-    fn list<T>(
-        &mut self,
-        field: &'static str,
-        count: std::ops::RangeInclusive<usize>,
-        read: fn(&Value, String, &mut Vec<SpecError>) -> Option<T>,
-    ) -> Vec<T> {
-        let items = match self.get(field) {
-            Some(Value::Array(items)) => items.clone(),
-            None => Vec::new(),
-            Some(_) => {
-                self.error(field, "is to be a list of tables");
-                return Vec::new();
-            }
-        };
-        if !count.contains(&items.len()) {
-            let (least, most, has) = (count.start(), count.end(), items.len());
-            self.error(
-                field,
-                format!("has {has} entries: it takes {least} to {most}"),
-            );
-            return Vec::new();
-        }
-        let place = self.place(field);
-        items
-            .iter()
-            .enumerate()
-            .filter_map(|(i, item)| read(item, format!("{place}[{i}]"), self.errors))
-            .collect()
-    }
-
-    fn finish(self) {
-        for field in self.map.keys() {
-            if !self.known.contains(&field.as_str()) {
-                let path = self.place(field);
-                let message = format!("is not known here; known are {}", self.known.join(", "));
-                self.errors.push(SpecError { path, message });
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -174,6 +174,9 @@ pub(super) fn attempt(tier: u16, job: &str) -> Attempt {
         chunk: ChunkId(Uuid::nil()),
         worker: Some("w1".parse().unwrap()),
         busy: Millis(3),
+        loading: Millis(0),
+        writing: Millis(0),
+        peak_memory: None,
     }
 }
 

@@ -68,7 +68,9 @@ async fn failures_are_listed_each_once_with_their_reasons() {
             excluded: Excluded::default(),
             last: true,
             kinds: Vec::new(),
+            fingerprints: Vec::new(),
             plan_seq: None,
+            not_before: None,
         },
         failed(
             0,

@@ -281,6 +281,8 @@ impl Story {
             failures: Vec::new(),
             returned: UnitSet::new(),
             busy: Millis(5),
+            loading: Millis(0),
+            peak_memory: None,
             at: self.now.at,
         };
         Report {

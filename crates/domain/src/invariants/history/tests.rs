@@ -78,6 +78,9 @@ fn attempt(tier: TierNum, number: u32) -> Attempt {
         chunk: ChunkId(Uuid::nil()),
         worker: None,
         busy: Millis(0),
+        loading: Millis(0),
+        writing: Millis(0),
+        peak_memory: None,
     }
 }
 

@@ -1,0 +1,163 @@
+//! What goes out next.
+
+use std::collections::BTreeMap;
+
+use redrive_domain::{
+    ids::{BatchKey, ChunkId},
+    state::BatchState,
+    time::{Millis, Timestamp},
+    work::Chunk,
+};
+
+use super::{Dispatch, Held, JobKey, pool_of, queue::queue_of, references::references};
+use crate::scheduler::{Capacity, Grant, Pool, plan};
+
+/// Jobs of one namespace that compete for a pool at a time; the rest wait their turn in order of age. It bounds the model.
+const COMPETING: usize = 64;
+/// References into the log that one chunk may hold: it has to fit in a message.
+const REFERENCES: usize = 4_000;
+
+impl Dispatch {
+    fn capacities(&self) -> BTreeMap<Pool, Capacity> {
+        let mut pools: BTreeMap<Pool, Capacity> = BTreeMap::new();
+        for worker in self.workers.values() {
+            for handler in &worker.handlers {
+                for class in &worker.classes {
+                    let pool = Pool {
+                        handler: handler.clone(),
+                        class: class.clone(),
+                    };
+                    pools.entry(pool).or_default().slots += worker.slots;
+                }
+            }
+        }
+        for held in self.chunks.values() {
+            pools
+                .entry(held.pool.clone())
+                .or_default()
+                .add(held.work_ms);
+        }
+        pools
+    }
+
+    /// What is to be handed out now. The chunks count as handed out from here on.
+    pub(crate) fn hand_out(
+        &mut self,
+        batches: &BTreeMap<BatchKey, BatchState>,
+        now: Timestamp,
+        mut id: impl FnMut() -> ChunkId,
+    ) -> Vec<Chunk> {
+        while self.timers.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, key)) = self.timers.pop_first() else {
+                break;
+            };
+            let batch = batches.get(&key.batch);
+            if let Some((spec, _)) = batch.and_then(|batch| batch.job(key.tier, &key.job)) {
+                self.ready.insert(&pool_of(spec), key);
+            }
+        }
+        let pools = self.capacities();
+        let mut queues = Vec::new();
+        let mut idle = Vec::new();
+        for pool in self.ready.pools() {
+            if pools.get(pool).is_some_and(|capacity| !capacity.has_room()) {
+                continue;
+            }
+            self.ready.compete(pool, COMPETING, |key| {
+                match queue_of(key, batches, &mut self.jobs, &self.paces, now) {
+                    Some(queue) if queue.ready > 0 => {
+                        queues.push(queue);
+                        true
+                    }
+                    _ => {
+                        idle.push((pool.clone(), key.clone()));
+                        false
+                    }
+                }
+            });
+        }
+        for (pool, key) in idle {
+            self.ready.remove(&pool, &key);
+        }
+        for queue in &queues {
+            // A rate limit is a timer too.
+            if queue.allowed == Some(0) {
+                self.timers
+                    .insert((now.plus(Millis(50)), queue.key.clone()));
+            }
+        }
+        let grants = plan(&queues, &pools, &mut self.shares);
+        let mut chunks = Vec::new();
+        for grant in grants {
+            let batch = batches.get(&grant.key.batch);
+            chunks.extend(self.chunk_of(&grant, batch, now, &mut id));
+        }
+        chunks
+    }
+
+    fn chunk_of(
+        &mut self,
+        Grant {
+            key,
+            units: most,
+            work_ms,
+        }: &Grant<JobKey>,
+        batch: Option<&BatchState>,
+        now: Timestamp,
+        id: &mut impl FnMut() -> ChunkId,
+    ) -> Option<Chunk> {
+        let batch = batch?;
+        let (spec, job) = batch.job(key.tier, &key.job)?;
+        let run = self.jobs.entry(key.clone()).or_default();
+        let candidates = job.ready(now).minus(&run.out).take(*most);
+        // A chunk is of one attempt; others follow in chunks of their own.
+        let (ended, mut units) = job.attempts.split(&candidates).into_iter().next()?;
+        let (documents, inputs) = loop {
+            let (documents, inputs) = references(batch, key.tier, &units);
+            if documents.len() + inputs.len() <= REFERENCES || units.len() <= 1 {
+                break (documents, inputs);
+            }
+            units = units.take(units.len() / 2);
+        };
+        let chunk = Chunk {
+            id: id(),
+            namespace: batch.key.namespace.clone(),
+            bucket: batch.bucket.clone(),
+            batch: batch.key.batch,
+            tier: key.tier,
+            job: key.job.clone(),
+            handler: spec.handler.clone(),
+            params: spec.params.clone(),
+            attempt: ended.saturating_add(1),
+            timeout: spec.timeout,
+            memory_bytes: spec.memory_bytes,
+            num_cpus: spec.num_cpus,
+            max_output_bytes: spec.max_output_bytes,
+            units: units.clone(),
+            documents,
+            inputs,
+            at: now,
+            trace: None,
+        };
+        run.out.add(&units);
+        #[allow(clippy::cast_precision_loss)]
+        if spec.rate_limit.is_some() {
+            run.tokens -= units.len() as f64;
+        }
+        self.chunks.insert(
+            chunk.id,
+            Held {
+                key: key.clone(),
+                pool: pool_of(spec),
+                attempt: chunk.attempt,
+                units,
+                work_ms: *work_ms,
+                offered_at: now,
+                holder: None,
+                named_at: now,
+                doubted_at: None,
+            },
+        );
+        Some(chunk)
+    }
+}
