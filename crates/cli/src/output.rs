@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use futures::{Stream, StreamExt};
+use redrive_domain::text::{harmless, is_harmful};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -28,8 +29,16 @@ macro_rules! say {
     ($($arg:tt)*) => {{
         use std::io::Write as _;
         // There is nobody to tell that nobody can be told.
-        let _ = writeln!(anstream::stderr().lock(), $($arg)*);
+        let _ = writeln!(anstream::stderr().lock(), "{}", $crate::output::printable(&format!($($arg)*)));
     }};
+}
+
+/// A text for a terminal: what came into it from outside could move the cursor.
+pub(crate) fn printable(text: &str) -> String {
+    let kept = |c: char| matches!(c, '\n' | '\t') || !is_harmful(c);
+    text.chars()
+        .map(|c| if kept(c) { c } else { ' ' })
+        .collect()
 }
 
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -38,7 +47,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|title| title.to_uppercase()));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| harmless(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -57,7 +66,7 @@ pub(crate) fn one<T: Serialize>(
     show: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<()> {
     match format {
-        Format::Table => line(&show(value)),
+        Format::Table => line(&printable(&show(value))),
         Format::Json => line(&serde_json::to_string_pretty(value)?),
         Format::Jsonl => line(&serde_json::to_string(value)?),
     }
@@ -130,4 +139,19 @@ pub(crate) fn brief(text: &str, most: usize) -> String {
 /// Whether progress can be shown.
 pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_cannot_move_the_cursor() {
+        let rows = [vec!["a\u{1b}[2J\u{202e}b".to_owned()]];
+        assert_eq!(table(&["document"], rows), "DOCUMENT\na [2J b");
+        assert_eq!(
+            printable("one\ntwo\u{1b}]0;title\u{7}"),
+            "one\ntwo ]0;title "
+        );
+    }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::is_name,
     limits::{FAILURE_CODE_CHARS, FAILURE_DETAIL_BYTES, FAILURE_MESSAGE_CHARS},
+    text::is_harmful,
     time::Millis,
 };
 
@@ -177,7 +178,7 @@ impl From<FailureKind> for String {
 
 /// Why an attempt failed.
 ///
-/// Its texts are bounded and free of control characters from the moment it is made or read: see
+/// Its texts are bounded and free of what could do harm in a terminal ([`is_harmful`]) from the moment it is made or read: see
 /// [`FAILURE_MESSAGE_CHARS`], [`FAILURE_DETAIL_BYTES`] and [`FAILURE_CODE_CHARS`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "RawFailure")]
@@ -279,7 +280,7 @@ fn clean(text: &str, multiline: bool, chars: usize) -> String {
         .chars()
         .map(|c| match c {
             '\n' | '\t' if multiline => c,
-            c if c.is_control() => ' ',
+            c if is_harmful(c) => ' ',
             c => c,
         })
         .skip_while(|c| c.is_whitespace())

@@ -27,6 +27,7 @@ pub mod share;
 pub mod state;
 pub mod status;
 pub mod subject;
+pub mod text;
 pub mod time;
 pub mod units;
 pub mod work;

@@ -7,6 +7,7 @@ use redrive_domain::{
     event::{Cause, Event},
     ids::{BatchId, BatchKey, CommandId, Namespace},
     subject::{self, CommandAddress},
+    text::is_harmful,
     units::UnitSet,
     work::{Heartbeat, Outcome, Signal},
 };
@@ -265,7 +266,7 @@ fn address_unknown(subject: &str) -> BatchKey {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(128).collect()
+    text.chars().filter(|c| !is_harmful(*c)).take(128).collect()
 }
 
 fn code_of(refusal: &Refusal) -> &'static str {
