@@ -5,6 +5,7 @@
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
 mod documents;
+mod lost;
 mod outcome;
 mod pause;
 mod retry;
@@ -23,7 +24,8 @@ use crate::{
     time::Timestamp,
 };
 
-pub use outcome::{Lost, OutcomeDecision, lost, outcome};
+pub use lost::{Lost, lost};
+pub use outcome::{OutcomeDecision, outcome};
 pub use retry::difference;
 pub use settle::settle;
 

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     command::Start,
     event::{Attempt, Cause, Envelope, Event},
+    failure::FailureKind,
     ids::BatchKey,
     limits::{DOCUMENTS_PER_BATCH, REMEMBERED_COMMANDS},
     pipeline::{Pipeline, TierNum},
@@ -141,6 +142,7 @@ impl BatchState {
                     job.outputs.insert(&units, seq);
                 }
                 job.count(attempt, all.len());
+                job.peak_memory = job.peak_memory.max(attempt.peak_memory);
                 self.pass_on(attempt.tier, &all);
             }
             Event::AttemptFailed {
@@ -148,6 +150,7 @@ impl BatchState {
                 units,
                 retry_at,
                 counted,
+                kind,
                 ..
             } => {
                 let job = self.job_mut(attempt, at)?;
@@ -158,6 +161,9 @@ impl BatchState {
                 job.attempts.increment(&units);
                 if *counted {
                     job.spent.increment(&units);
+                }
+                if *kind == FailureKind::OUT_OF_MEMORY {
+                    job.strikes.increment(&units);
                 }
                 job.due.entry(*retry_at).or_default().add(&units);
                 job.count(attempt, units.len());
@@ -194,6 +200,7 @@ impl BatchState {
                     return None;
                 }
                 job.attempts.increment(&units);
+                job.strikes.increment(&units);
                 job.lost += units.len();
             }
             Event::CommandRefused { .. } => {}

@@ -121,6 +121,8 @@ kinds! {
     MISCONFIGURED = "misconfigured", Permanent;
     /// It failed without saying how.
     FAILED = "failed", Unknown;
+    /// It was set aside, since executing it took worker after worker down.
+    POISON = "poison", Permanent;
 }
 
 /// A word that cannot be a failure kind.

@@ -111,6 +111,9 @@ fn job_problems(job: &JobState, entered: &UnitSet) -> Vec<&'static str> {
     if !job.spent.units().is_subset(&job.open) {
         found.push("a unit that is not open has spent attempts");
     }
+    if !job.strikes.units().is_subset(&job.open) {
+        found.push("a unit that is not open has strikes");
+    }
     if !job.attempts.units().is_subset(entered) {
         found.push("a unit was attempted that never entered");
     }

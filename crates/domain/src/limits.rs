@@ -38,6 +38,11 @@ pub const ATTEMPTS: u32 = 20;
 pub const UNKNOWN_ATTEMPTS: u32 = 2;
 /// Attempts of one unit, of all kinds, after which nothing more is tried by itself.
 pub const ATTEMPTS_EVER: u32 = 1_000;
+/// Executions of a unit in one round that take their worker with them, or run out of memory, after which it is not tried
+/// again by itself.
+pub const STRIKES: u32 = 3;
+/// Units in a chunk at most where each has taken a worker with it, or run out of memory, once.
+pub const SUSPECTS_PER_CHUNK: u64 = 64;
 /// The longest wait that the other side may ask for (`retry_after`), in milliseconds: a day.
 pub const RETRY_AFTER_MS: u64 = 86_400_000;
 /// Range of `max_retry_count`.

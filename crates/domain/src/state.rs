@@ -123,6 +123,12 @@ pub struct JobState {
     /// Why nothing more of it is handed out, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// Executions of the present round whose worker was lost or that ran out of memory, for units that are open.
+    #[serde(default)]
+    pub strikes: Counters,
+    /// The most memory that an execution used that succeeded, in bytes, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
 }
 
 impl JobState {

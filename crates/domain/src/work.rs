@@ -55,6 +55,10 @@ pub struct Chunk {
     pub inputs: Vec<Input>,
     /// When it was handed out.
     pub at: Timestamp,
+    /// The strikes that each of its units has: executions in this round whose worker was lost or that ran out of memory.
+    /// Where it is not 0, a worker names the chunk in a heartbeat before it begins it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub strikes: u32,
     /// W3C trace context (`traceparent`) of what caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
@@ -69,6 +73,14 @@ impl Chunk {
             batch: self.batch,
         }
     }
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Units whose data stands in one event of the log.
@@ -130,7 +142,8 @@ pub struct Outcome {
     /// Time spent reading documents and inputs, summed over the units of this report.
     #[serde(default, skip_serializing_if = "Millis::is_zero")]
     pub loading: Millis,
-    /// The most memory that an execution of a unit of this report used, in bytes, where that was measured.
+    /// The most memory that the execution of a unit used that succeeded and is of this report, in bytes, where that was
+    /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
     /// When the report was made, by the worker's clock.
@@ -193,6 +206,10 @@ pub struct Heartbeat {
     pub draining: bool,
     /// Chunks that it holds.
     pub in_flight: Vec<InFlight>,
+    /// How it keeps the processes of its handlers within their memory and CPUs: `cgroup_v2`, `watch`, or a word of a
+    /// worker's own. `None` where it has none or keeps them within nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<String>,
     /// When it was started.
     pub started_at: Timestamp,
     /// When it said this, by its own clock.
@@ -217,6 +234,15 @@ pub struct InFlight {
     /// Units not yet reported.
     #[serde(with = "as_ranges")]
     pub units: UnitSet,
+    /// Of these, units that were begun and have not ended.
+    #[serde(with = "as_ranges", default, skip_serializing_if = "UnitSet::is_empty")]
+    pub running: UnitSet,
+    /// When it was taken, by the worker's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Timestamp>,
+    /// When a unit of it last ended, or its handler last said that it is alive, by the worker's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alive_at: Option<Timestamp>,
 }
 
 /// What the coordinator tells workers, on a subject that nobody has to listen to.

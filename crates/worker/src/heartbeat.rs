@@ -89,6 +89,7 @@ impl<B: Broker> Heart<B> {
             slots: self.config.slots.get(),
             draining,
             in_flight: self.flights.list(),
+            limits: None,
             started_at: self.started_at,
             at: self.config.world.now(),
         };

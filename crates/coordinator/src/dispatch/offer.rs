@@ -137,6 +137,7 @@ impl Dispatch {
             documents,
             inputs,
             at: now,
+            strikes: 0,
             trace: None,
         };
         run.out.add(&units);

@@ -57,16 +57,14 @@ impl<B: Broker> Leader<'_, B> {
             ::metrics::counter!(metrics::LOST).increment(1);
             tracing::warn!(batch = %key, chunk = %lost.chunk, worker = ?lost.worker, units = lost.units.len(), "a worker is lost");
             self.withdraw_chunk(&key, lost.chunk).await;
-            let event = self
-                .batches
-                .get(&key)
-                .and_then(|batch| decide::lost(batch, &lost));
-            if let Some(event) = event {
-                let origin = Origin {
-                    cause: Cause::Chunk(lost.chunk),
-                    actor: None,
-                    trace: None,
-                };
+            let batch = self.batches.get(&key);
+            let events = batch.map(|batch| decide::lost(batch, &lost));
+            let origin = Origin {
+                cause: Cause::Chunk(lost.chunk),
+                actor: None,
+                trace: None,
+            };
+            for event in events.unwrap_or_default() {
                 self.emit(&mut round, &key, &origin, event);
             }
         }

@@ -4,8 +4,8 @@ use super::{Now, pause};
 use crate::{
     event::{Attempt, Event},
     failure::{Failure, FailureClass, FailureKind},
-    ids::{ChunkId, JobName, WorkerId},
-    limits::{ATTEMPTS_EVER, RETRY_AFTER_MS, UNKNOWN_ATTEMPTS},
+    ids::JobName,
+    limits::{ATTEMPTS_EVER, RETRY_AFTER_MS, STRIKES, UNKNOWN_ATTEMPTS},
     packed::Packed,
     pause::JobRef,
     pipeline::{JobSpec, TierNum},
@@ -25,58 +25,8 @@ pub struct OutcomeDecision {
     pub superseded: u64,
 }
 
-/// Attempts whose worker is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
-    /// The tier.
-    pub tier: TierNum,
-    /// The job.
-    pub job: JobName,
-    /// The attempt.
-    pub attempt: u32,
-    /// The chunk.
-    pub chunk: ChunkId,
-    /// Who had it, where that is known.
-    pub worker: Option<WorkerId>,
-    /// The units.
-    pub units: UnitSet,
-}
-
-/// Decides on attempts whose worker is gone: those still outstanding are superseded by a new attempt, at no cost to
-/// the budget. What has taken [`ATTEMPTS_EVER`] workers with it fails instead, so that it does not go on for ever.
-#[must_use]
-pub fn lost(batch: &BatchState, lost: &Lost) -> Option<Event> {
-    let (_, job) = running_job(batch, lost.tier, &lost.job)?;
-    let units = job.outstanding(&lost.units, lost.attempt);
-    if units.is_empty() {
-        return None;
-    }
-    let attempt = Attempt {
-        tier: lost.tier,
-        job: lost.job.clone(),
-        number: lost.attempt,
-        chunk: lost.chunk,
-        worker: lost.worker.clone(),
-        busy: Millis(0),
-        loading: Millis(0),
-        writing: Millis(0),
-        peak_memory: None,
-    };
-    if lost.attempt < ATTEMPTS_EVER {
-        return Some(Event::WorkerLost { attempt, units });
-    }
-    let message = format!("the worker was lost in attempt {}", lost.attempt);
-    let failure = Failure::new(FailureKind::WORKER_LOST, message);
-    Some(Event::DocumentsFailed {
-        attempt,
-        class: failure.class,
-        kind: failure.kind.clone(),
-        units: vec![FailedUnits { units, failure }],
-    })
-}
-
 /// A job that may have attempts outstanding: none has before the batch runs or after it is over.
-fn running_job<'a>(
+pub(super) fn running_job<'a>(
     batch: &'a BatchState,
     tier: TierNum,
     job: &JobName,
@@ -118,7 +68,7 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
         loading: outcome.loading,
         // By two clocks: what comes before it was sent took no time.
         writing: now.at.since(outcome.at),
-        peak_memory: outcome.peak_memory,
+        peak_memory: None,
     };
     // What was measured stands once, on the first event.
     let mut once = || {
@@ -126,13 +76,15 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
         attempt.busy = Millis(0);
         attempt.loading = Millis(0);
         attempt.writing = Millis(0);
-        attempt.peak_memory = None;
         this
     };
     let mut events = Vec::new();
     if !(completed.is_empty() && skipped.is_empty()) {
         events.push(Event::DocumentsCompleted {
-            attempt: once(),
+            attempt: Attempt {
+                peak_memory: outcome.peak_memory,
+                ..once()
+            },
             outputs: outputs_of(outcome, &completed),
             units: completed,
             skipped,
@@ -241,6 +193,26 @@ fn dispose(
             },
             units.clone(),
         )];
+    }
+    // Nor does what it needs more memory for: with what it has it is tried as often as with workers that were lost.
+    if failure.kind == FailureKind::OUT_OF_MEMORY {
+        let parts = job.strikes.split(units).into_iter();
+        return parts
+            .map(|(before, part)| {
+                let strikes = before.saturating_add(1);
+                let wait = spec.backoff.wait(strikes, now.random).max(asked);
+                let again = Next::Attempt {
+                    retry_at: due(now.at, wait),
+                    counted: false,
+                };
+                let what = if strikes < STRIKES {
+                    again
+                } else {
+                    Next::Nothing
+                };
+                (what, part)
+            })
+            .collect();
     }
     let most = match failure.class {
         FailureClass::Unknown => UNKNOWN_ATTEMPTS,

@@ -12,3 +12,4 @@ mod pause;
 mod plan;
 mod retry;
 pub(crate) mod story;
+mod strikes;

@@ -20,6 +20,7 @@ impl BatchState {
                 job.due.clear();
                 job.paused = None;
                 job.spent = Counters::default();
+                job.strikes = Counters::default();
                 job.budgets.clear();
             }
         }

@@ -13,6 +13,7 @@ impl JobState {
     pub(super) fn close(&mut self, units: &UnitSet) {
         self.open.remove(units);
         self.spent.reset(units);
+        self.strikes.reset(units);
         self.set_budget(units, None);
     }
 

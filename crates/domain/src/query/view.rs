@@ -97,6 +97,15 @@ pub struct JobView {
     pub lost_attempts: u64,
     /// Time spent in the handler, in milliseconds.
     pub busy_ms: Millis,
+    /// Time spent reading documents and inputs, in milliseconds.
+    #[serde(default)]
+    pub loading_ms: Millis,
+    /// Time from reports to the log, in milliseconds.
+    #[serde(default)]
+    pub writing_ms: Millis,
+    /// The most memory that an execution used that succeeded, in bytes, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
     /// When anything last happened in it.
     pub last_activity_at: Option<Timestamp>,
     /// Why nothing more of it is handed out, where that is so.
@@ -161,6 +170,9 @@ impl BatchView {
                         failed_attempts: job.failed_attempts,
                         lost_attempts: job.lost,
                         busy_ms: job.busy,
+                        loading_ms: job.loading,
+                        writing_ms: job.writing,
+                        peak_memory: job.peak_memory,
                         last_activity_at: job.last_at,
                         paused: job.paused.clone(),
                     })

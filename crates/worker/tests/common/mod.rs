@@ -287,6 +287,7 @@ impl Rig {
             documents: vec![source.clone()],
             inputs: vec![],
             at: Timestamp(1),
+            strikes: 0,
             trace: None,
         }
     }

@@ -127,33 +127,21 @@ fn a_machine_that_was_taken_away_costs_nothing_of_the_budget() {
             due_in(&story, "documents.attempt_failed.transient.preempted"),
             Millis(0)
         );
-        story = story
-            .worker_lost(0, "a", 0..1)
-            .events(&["infrastructure.worker_lost"]);
     }
     story = story
+        .worker_lost(0, "a", 0..1)
+        .events(&["infrastructure.worker_lost"])
+        .fails(0, "a", 0..1, FailureKind::OUT_OF_MEMORY)
+        .events(&["documents.attempt_failed.transient.out_of_memory"])
         .fails(0, "a", 0..1, FailureKind::NETWORK)
         .fails(0, "a", 0..1, FailureKind::NETWORK)
         .events(&[AGAIN]);
-    assert_eq!(story.job(0, "a").attempts.get(0), 12);
-    assert_eq!(story.job(0, "a").lost, 5);
+    assert_eq!(story.job(0, "a").attempts.get(0), 9);
+    assert_eq!(story.job(0, "a").strikes.get(0), 2);
+    assert_eq!(story.job(0, "a").lost, 1);
     story
         .fails(0, "a", 0..1, FailureKind::NETWORK)
         .status(BatchStatus::Failed);
-}
-
-#[test]
-fn what_takes_every_worker_with_it_fails_in_the_end() {
-    let mut story = given("a").documents(2);
-    for _ in 1..ATTEMPTS_EVER {
-        story = story
-            .worker_lost(0, "a", 0..1)
-            .events(&["infrastructure.worker_lost"]);
-    }
-    story
-        .worker_lost(0, "a", 0..1)
-        .events(&["documents.failed.transient.worker_lost"])
-        .open(0, "a", 1..2);
 }
 
 #[test]

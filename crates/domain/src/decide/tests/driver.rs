@@ -41,12 +41,13 @@ struct How {
     part: Option<u64>,
 }
 
-const KINDS: [FailureKind; 5] = [
+const KINDS: [FailureKind; 6] = [
     FailureKind::NETWORK,
     FailureKind::REJECTED,
     FailureKind::CRASHED,
     FailureKind::PREEMPTED,
     FailureKind::RATE_LIMITED,
+    FailureKind::OUT_OF_MEMORY,
 ];
 
 fn how() -> impl Strategy<Value = How> {

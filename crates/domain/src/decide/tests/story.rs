@@ -343,8 +343,8 @@ impl Story {
             worker: None,
             units,
         };
-        let event = decide::lost(self.state(), &lost);
-        self.append(event.into_iter().collect(), Cause::Chunk(chunk));
+        let events = decide::lost(self.state(), &lost);
+        self.append(events, Cause::Chunk(chunk));
     }
 
     pub(crate) fn later(mut self, span: Millis) -> Self {
