@@ -5,9 +5,11 @@
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
 mod documents;
+mod heal;
 mod outcome;
 mod pause;
 mod retry;
+mod serving;
 mod settle;
 
 #[cfg(test)]
@@ -23,8 +25,10 @@ use crate::{
     time::Timestamp,
 };
 
+pub use heal::heal_by_itself;
 pub use outcome::{Lost, OutcomeDecision, lost, outcome};
 pub use retry::difference;
+pub use serving::{ORPHANED_AFTER, serving};
 pub use settle::settle;
 
 /// What a decision is told about the world.
@@ -86,6 +90,7 @@ pub fn command(
         Command::Cancel(cancel) => cancel_batch(batch, cancel),
         Command::Pause(pause) => pause::pause(batch, pause),
         Command::Resume(resume) => pause::resume(batch, resume),
+        Command::Heal(heal) => heal::heal(batch, heal),
     }
 }
 

@@ -123,6 +123,12 @@ pub struct JobState {
     /// Why nothing more of it is handed out, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// Attempts that were stuck and given to somebody else, over all units.
+    #[serde(default)]
+    pub superseded: u64,
+    /// Since when it has work that no live worker serves, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphaned: Option<Timestamp>,
 }
 
 impl JobState {

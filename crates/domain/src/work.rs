@@ -217,6 +217,15 @@ pub struct InFlight {
     /// Units not yet reported.
     #[serde(with = "as_ranges")]
     pub units: UnitSet,
+    /// Of these, units that were begun and have not ended.
+    #[serde(with = "as_ranges", default, skip_serializing_if = "UnitSet::is_empty")]
+    pub running: UnitSet,
+    /// When it was taken, by the worker's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Timestamp>,
+    /// When a unit of it last ended, or its handler last said that it is alive, by the worker's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alive_at: Option<Timestamp>,
 }
 
 /// What the coordinator tells workers, on a subject that nobody has to listen to.
@@ -227,4 +236,11 @@ pub enum Signal {
     StopBatch(BatchKey),
     /// Stop this chunk: it was cancelled or given to somebody else.
     StopChunk(ChunkId),
+    /// Stop this chunk, if it is with this worker: another one is to go on with it.
+    StopExecution {
+        /// Who is to stop.
+        worker: WorkerId,
+        /// The chunk.
+        chunk: ChunkId,
+    },
 }

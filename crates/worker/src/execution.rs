@@ -79,7 +79,7 @@ impl<'a, B: Broker> Execution<'a, B> {
         trace: Option<String>,
         slot: Slot,
     ) -> Self {
-        let flight = shared.flights.begin(&chunk);
+        let flight = shared.flights.begin(&chunk, &shared.config.world);
         let plan = Arc::new(Plan::new(&chunk));
         let sizes = Sizes::new(shared.broker.info().max_payload);
         let template = Context {
@@ -147,6 +147,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                 Some(finished) = self.running.next() => {
                     let took = finished.started.elapsed();
                     self.metrics.unit_took(took);
+                    self.flight.ended(finished.unit, &self.shared.config.world);
                     self.finish(finished, took);
                     self.slots.share();
                 }
@@ -193,6 +194,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                     self.reports.failed(unit, failure);
                 }
                 Ok(unit) => {
+                    let ordinal = unit.ordinal;
                     let scope = self.scope(at, stop);
                     let handler = self.handler.clone();
                     let mut attempt: Attempt =
@@ -207,6 +209,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                             self.spare = self.finish(finished, took);
                         }
                         std::task::Poll::Pending => {
+                            self.flight.started(ordinal);
                             self.running.push(attempt);
                             at = Instant::now();
                         }

@@ -4,19 +4,20 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
 use redrive_domain::{
-    ids::{BatchKey, ChunkId},
-    units::UnitSet,
+    ids::{BatchKey, ChunkId, WorkerId},
+    time::Timestamp,
+    units::{Ordinal, UnitSet},
     work::{Chunk, InFlight, Signal},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::handler::Alive;
+use crate::{handler::Alive, world::World};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -35,6 +36,10 @@ struct Held {
     about: InFlight,
     key: BatchKey,
     left: Mutex<UnitSet>,
+    /// Units that were begun and wait for something; those that are done at once are over before anybody could ask.
+    running: Mutex<UnitSet>,
+    /// When a unit last ended, in milliseconds; 0 where none did.
+    ended_at: AtomicI64,
     stop: CancellationToken,
     alive: Alive,
 }
@@ -48,7 +53,7 @@ pub(crate) struct Flight {
 
 impl Flights {
     /// Notes that a chunk is held from now on.
-    pub(crate) fn begin(self: &Arc<Self>, chunk: &Chunk) -> Flight {
+    pub(crate) fn begin(self: &Arc<Self>, chunk: &Chunk, world: &World) -> Flight {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let held = Arc::new(Held {
             about: InFlight {
@@ -59,9 +64,14 @@ impl Flights {
                 job: chunk.job.clone(),
                 attempt: chunk.attempt,
                 units: UnitSet::new(),
+                running: UnitSet::new(),
+                taken_at: Some(world.now()),
+                alive_at: None,
             },
             key: chunk.key(),
             left: Mutex::new(chunk.units.clone()),
+            running: Mutex::default(),
+            ended_at: AtomicI64::new(0),
             stop: CancellationToken::new(),
             alive: Alive::default(),
         });
@@ -79,10 +89,11 @@ impl Flights {
     }
 
     /// Stops what a signal is about; how many chunks that were.
-    pub(crate) fn stop(&self, signal: &Signal) -> usize {
+    pub(crate) fn stop(&self, signal: &Signal, own: &WorkerId) -> usize {
         let concerned = |held: &&Arc<Held>| match signal {
             Signal::StopBatch(key) => held.key == *key,
             Signal::StopChunk(chunk) => held.about.chunk == *chunk,
+            Signal::StopExecution { worker, chunk } => worker == own && held.about.chunk == *chunk,
         };
         let stopped: Vec<_> = lock(&self.held)
             .values()
@@ -99,6 +110,8 @@ impl Flights {
         held.iter()
             .map(|held| InFlight {
                 units: lock(&held.left).clone(),
+                running: lock(&held.running).clone(),
+                alive_at: held.alive_at(),
                 ..held.about.clone()
             })
             .collect()
@@ -118,7 +131,29 @@ impl Flights {
     }
 }
 
+impl Held {
+    /// When anything of it last showed that it gets somewhere.
+    fn alive_at(&self) -> Option<Timestamp> {
+        let ended = match self.ended_at.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(Timestamp(ms)),
+        };
+        self.alive.last().max(ended)
+    }
+}
+
 impl Flight {
+    /// Notes that a unit is under way.
+    pub(crate) fn started(&self, unit: Ordinal) {
+        lock(&self.held.running).insert(unit);
+    }
+
+    /// Notes that it is not any more.
+    pub(crate) fn ended(&self, unit: Ordinal, world: &World) {
+        lock(&self.held.running).remove(&UnitSet::from([unit]));
+        self.held.ended_at.store(world.now().0, Ordering::Relaxed);
+    }
+
     pub(crate) fn chunk(&self) -> ChunkId {
         self.held.about.chunk
     }

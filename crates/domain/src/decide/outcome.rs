@@ -76,7 +76,7 @@ pub fn lost(batch: &BatchState, lost: &Lost) -> Option<Event> {
 }
 
 /// A job that may have attempts outstanding: none has before the batch runs or after it is over.
-fn running_job<'a>(
+pub(super) fn running_job<'a>(
     batch: &'a BatchState,
     tier: TierNum,
     job: &JobName,

@@ -14,6 +14,9 @@ impl JobState {
         self.open.remove(units);
         self.spent.reset(units);
         self.set_budget(units, None);
+        if self.open.is_empty() {
+            self.orphaned = None;
+        }
     }
 
     fn set_budget(&mut self, units: &UnitSet, budget: Option<u32>) {
