@@ -3,12 +3,14 @@
 
 mod doubt;
 mod held;
+mod life;
 mod offer;
 mod pace;
 mod queue;
 mod rate;
 mod ready;
 mod references;
+mod serving;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +26,7 @@ use redrive_domain::{
 };
 
 use self::{
+    life::{Ghosts, Life},
     pace::{Kind, Paces},
     ready::Ready,
 };
@@ -67,6 +70,7 @@ struct Held {
     holder: Option<WorkerId>,
     named_at: Timestamp,
     doubted_at: Option<Timestamp>,
+    life: Life,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +88,8 @@ struct WorkerRun {
     classes: Vec<ResourceClass>,
     slots: u32,
     seen_at: Timestamp,
+    /// Since when it has had nothing to do.
+    idle_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +102,9 @@ pub(crate) struct Dispatch {
     timers: BTreeSet<(Timestamp, JobKey)>,
     shares: Shares<JobKey>,
     paces: Paces,
+    ghosts: Ghosts,
+    /// Jobs with work that no live worker serves, and since when.
+    unserved: BTreeMap<JobKey, Timestamp>,
 }
 
 /// What a heartbeat showed to be wrong.
@@ -103,6 +112,8 @@ pub(crate) struct Dispatch {
 pub(crate) enum Finding {
     /// The chunk is no longer wanted: its worker should stop it.
     Stale(ChunkId),
+    /// The worker executes a chunk that another one executes: it should stop.
+    Rival(WorkerId, ChunkId),
 }
 
 impl Dispatch {
@@ -142,6 +153,7 @@ impl Dispatch {
             self.shares.forget(&job);
         }
         self.ready.remove_batch(key);
+        self.ghosts.forget(key);
         // Its timers run out by themselves and find nothing.
         self.chunks.len() != before
     }

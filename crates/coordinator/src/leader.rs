@@ -1,6 +1,7 @@
 //! The leader's loop.
 
 mod care;
+mod heal;
 mod load;
 mod snapshot;
 mod take;
@@ -91,6 +92,10 @@ pub(crate) struct Leader<'a, B> {
     offers_refused: u32,
     cared_at: Timestamp,
     asked_at: Timestamp,
+    /// How often it puts right what is surely stuck or executed twice; never, where it is 0.
+    heal_every: Millis,
+    healed_at: Timestamp,
+    served_at: Timestamp,
 }
 
 impl<'a, B: Broker> Leader<'a, B> {
@@ -126,6 +131,9 @@ impl<'a, B: Broker> Leader<'a, B> {
             offers_refused: 0,
             cared_at: Timestamp::default(),
             asked_at: Timestamp::default(),
+            heal_every: config.heal_every.into(),
+            healed_at: config.clock.now(),
+            served_at: Timestamp::default(),
         };
         for key in stale {
             leader.recall(&key).await?;

@@ -14,6 +14,8 @@ pub const SUPERSEDED: &str = "redrive_coordinator_superseded_units_total";
 pub const CHUNKS: &str = "redrive_coordinator_chunks_total";
 /// Chunks lost with their worker.
 pub const LOST: &str = "redrive_coordinator_lost_chunks_total";
+/// Chunks that were taken from a worker, by `what`: `stuck` or `duplicate`.
+pub const HEALED: &str = "redrive_coordinator_healed_chunks_total";
 /// Chunks handed out and not yet reported.
 pub const CHUNKS_OUT: &str = "redrive_coordinator_chunks_out";
 /// Batches held in memory.
@@ -45,6 +47,11 @@ pub const METRICS: &[Described] = &[
     ),
     Described::counter(CHUNKS, &[], "Chunks handed out"),
     Described::counter(LOST, &[], "Chunks lost with their worker"),
+    Described::counter(
+        HEALED,
+        &["what"],
+        "Chunks that were taken from a worker: stuck or duplicate",
+    ),
     Described::gauge(CHUNKS_OUT, &[], "Chunks handed out and not yet reported"),
     Described::gauge(BATCHES, &[], "Batches held in memory"),
     Described::gauge(WORKERS, &[], "Live workers"),

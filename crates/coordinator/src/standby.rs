@@ -49,6 +49,8 @@ pub struct Config {
     pub snapshots: SnapshotsKept,
     /// Batches that are over and stay in memory, for whoever asks again; others are folded once more then.
     pub over_kept: usize,
+    /// How often it puts right by itself what is surely stuck or executed twice; never, where it is zero.
+    pub heal_every: Duration,
     /// Where the time comes from.
     pub clock: Clock,
     /// The seed of ids and jitter; none for the operating system's randomness.
@@ -67,6 +69,7 @@ impl Config {
             worker_timeout: Duration::from_secs(4),
             snapshots: SnapshotsKept::default(),
             over_kept: 128,
+            heal_every: Duration::from_secs(30),
             clock: Clock::system(),
             seed: None,
             standing: watch::Sender::default(),

@@ -9,6 +9,7 @@ use crate::{
     document::{Document, Output},
     event::{Attempt, Cause, Envelope, Event, Selected},
     failure::{Failure, FailureClass, FailureKind},
+    heal::{Execution, StuckReason},
     ids::{BatchId, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
     pause::{JobRef, PauseReason},
@@ -301,6 +302,64 @@ fn pause_event() -> impl Strategy<Value = Event> {
     })
 }
 
+fn heal_event() -> impl Strategy<Value = Event> {
+    let reason = proptest::sample::select(vec![
+        StuckReason::NoOwner,
+        StuckReason::PastDeadline,
+        StuckReason::NoSignOfLife,
+    ]);
+    let execution = (any::<u128>(), any::<u32>()).prop_map(|(chunk, attempt)| Execution {
+        worker: WorkerId::new("w").unwrap(),
+        chunk: ChunkId(Uuid::from_u128(chunk)),
+        attempt,
+    });
+    let flags = (any::<bool>(), any::<bool>());
+    let jobs = || {
+        let job = (tier(), job_name()).prop_map(|(tier, job)| JobRef { tier, job });
+        vec(job, 0..4)
+    };
+    prop_oneof![
+        (
+            attempt(),
+            unit_set(),
+            unit_set(),
+            reason,
+            timestamp(),
+            flags
+        )
+            .prop_map(|(attempt, units, counted, reason, since, (fixed, last))| {
+                Event::StuckDetected {
+                    attempt,
+                    units,
+                    counted,
+                    reason,
+                    since,
+                    fixed,
+                    last,
+                }
+            }),
+        (
+            tier(),
+            job_name(),
+            unit_set(),
+            option::of(execution.clone()),
+            vec(execution, 0..3)
+        )
+            .prop_map(
+                |(tier, job, units, kept, superseded)| Event::DuplicatesKilled {
+                    last: superseded.len() % 2 == 0,
+                    tier,
+                    job,
+                    units,
+                    kept,
+                    superseded,
+                }
+            ),
+        (jobs(), timestamp()).prop_map(|(jobs, since)| Event::DispatchOrphaned { jobs, since }),
+        jobs().prop_map(|jobs| Event::DispatchServed { jobs }),
+    ]
+}
+
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     let start = prop_oneof![Just(Start::OnSubmit), Just(Start::AtOnce)];
     let over = (status(), any::<u64>(), any::<u64>());
@@ -329,6 +388,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         16 => work_event(),
         4 => retry_event(),
         2 => pause_event(),
+        3 => heal_event(),
         1 => (proptest::option::of(proptest::sample::select(Verb::ALL.to_vec())), refusal()).prop_map(
             |(verb, refusal)| Event::CommandRefused {
                 verb,

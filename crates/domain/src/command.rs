@@ -1,5 +1,6 @@
 //! What people ask for, and what they are answered. All of it travels as JSON.
 
+mod heal;
 mod pause;
 mod refusal;
 mod retry;
@@ -11,12 +12,14 @@ use serde_json::Value;
 
 use crate::{
     document::Document,
+    heal::Healed,
     ids::{BatchId, CommandId},
     pause::JobRef,
     plan::Plan,
     status::BatchStatus,
 };
 
+pub use heal::Heal;
 pub use pause::{Pause, Resume};
 pub use refusal::{Refusal, Stale};
 pub use retry::{Excluded, Retried, Retry, RetryMode};
@@ -39,11 +42,13 @@ pub enum Verb {
     Pause,
     /// Hand out again.
     Resume,
+    /// Look for what is stuck or executed twice, and put it right.
+    Heal,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Create,
         Self::AddDocuments,
         Self::Submit,
@@ -51,6 +56,7 @@ impl Verb {
         Self::Cancel,
         Self::Pause,
         Self::Resume,
+        Self::Heal,
     ];
 
     /// The word for it.
@@ -64,6 +70,7 @@ impl Verb {
             Self::Cancel => "cancel",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Heal => "heal",
         }
     }
 }
@@ -76,7 +83,9 @@ impl fmt::Display for Verb {
 
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause or resume")]
+#[error(
+    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume or heal"
+)]
 pub struct InvalidVerb(pub String);
 
 impl FromStr for Verb {
@@ -151,6 +160,8 @@ pub enum Command {
     Pause(Pause),
     /// Hand out again.
     Resume(Resume),
+    /// Look for what is stuck or executed twice, and put it right.
+    Heal(Heal),
 }
 
 impl Command {
@@ -165,6 +176,7 @@ impl Command {
             Self::Cancel(_) => Verb::Cancel,
             Self::Pause(_) => Verb::Pause,
             Self::Resume(_) => Verb::Resume,
+            Self::Heal(_) => Verb::Heal,
         }
     }
 
@@ -209,6 +221,7 @@ impl Command {
             Verb::Cancel => serde_json::from_value(fields).map(Self::Cancel),
             Verb::Pause => serde_json::from_value(fields).map(Self::Pause),
             Verb::Resume => serde_json::from_value(fields).map(Self::Resume),
+            Verb::Heal => serde_json::from_value(fields).map(Self::Heal),
         };
         read.map_err(|e| Refusal::invalid("", e.to_string()))
     }
@@ -306,6 +319,9 @@ pub struct Accepted {
     /// Jobs that were paused or resumed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobRef>,
+    /// What was found stuck, or executed twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heal: Option<Healed>,
 }
 
 impl Accepted {
@@ -322,6 +338,7 @@ impl Accepted {
             cancelled_documents: None,
             plan: None,
             jobs: Vec::new(),
+            heal: None,
         }
     }
 }

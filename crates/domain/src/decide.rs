@@ -5,10 +5,12 @@
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
 mod documents;
+mod heal;
 mod lost;
 mod outcome;
 mod pause;
 mod retry;
+mod serving;
 mod settle;
 
 #[cfg(test)]
@@ -24,9 +26,12 @@ use crate::{
     time::Timestamp,
 };
 
+pub use heal::heal_by_itself;
 pub use lost::{Lost, lost};
 pub use outcome::{OutcomeDecision, outcome};
+
 pub use retry::difference;
+pub use serving::{ORPHANED_AFTER, serving};
 pub use settle::settle;
 
 /// What a decision is told about the world.
@@ -88,6 +93,7 @@ pub fn command(
         Command::Cancel(cancel) => cancel_batch(batch, cancel),
         Command::Pause(pause) => pause::pause(batch, pause),
         Command::Resume(resume) => pause::resume(batch, resume),
+        Command::Heal(heal) => heal::heal(batch, heal),
     }
 }
 

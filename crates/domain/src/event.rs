@@ -6,6 +6,7 @@ use crate::{
     command::{Excluded, Refusal, RetryMode, Start, Verb},
     document::Document,
     failure::{FailureClass, FailureKind, Fingerprint},
+    heal::{Execution, StuckReason},
     ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
     pause::{JobRef, PauseReason},
@@ -257,6 +258,56 @@ pub enum Event {
         /// Why not, for people.
         message: String,
     },
+    /// Units are in progress and nothing comes of them.
+    #[serde(rename = "heal.stuck_detected")]
+    StuckDetected {
+        /// The attempt's circumstances.
+        attempt: Attempt,
+        /// Which.
+        units: UnitSet,
+        /// Of these, the ones for which it counts against the attempt budget: they have had their time.
+        #[serde(default, skip_serializing_if = "UnitSet::is_empty")]
+        counted: UnitSet,
+        /// Why.
+        reason: StuckReason,
+        /// Since when.
+        since: Timestamp,
+        /// Whether they are handed out again; then what may still be reported of this attempt is refused.
+        fixed: bool,
+        /// Whether this is the last event of the decision.
+        last: bool,
+    },
+    /// Units were executed twice at once: all but one execution were told to stop, and what they report is refused.
+    #[serde(rename = "heal.duplicates_killed")]
+    DuplicatesKilled {
+        /// The tier.
+        tier: TierNum,
+        /// The job.
+        job: JobName,
+        /// Which.
+        units: UnitSet,
+        /// The execution that counts, where somebody is at it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Execution>,
+        /// Those that do not.
+        superseded: Vec<Execution>,
+        /// Whether this is the last event of the decision.
+        last: bool,
+    },
+    /// These jobs have work, and no live worker serves them.
+    #[serde(rename = "dispatch.orphaned")]
+    DispatchOrphaned {
+        /// Which.
+        jobs: Vec<JobRef>,
+        /// Since when, as far as is known.
+        since: Timestamp,
+    },
+    /// A worker has come that serves these jobs.
+    #[serde(rename = "dispatch.served")]
+    DispatchServed {
+        /// Which.
+        jobs: Vec<JobRef>,
+    },
 }
 
 /// The circumstances of an attempt.
@@ -318,6 +369,10 @@ impl Event {
             Self::DispatchResumed { .. } => "dispatch.resumed",
             Self::WorkerLost { .. } => "infrastructure.worker_lost",
             Self::CommandRefused { .. } => "command.refused",
+            Self::StuckDetected { .. } => "heal.stuck_detected",
+            Self::DuplicatesKilled { .. } => "heal.duplicates_killed",
+            Self::DispatchOrphaned { .. } => "dispatch.orphaned",
+            Self::DispatchServed { .. } => "dispatch.served",
         }
     }
 
@@ -329,6 +384,17 @@ impl Event {
                 format!("{}.{class}.{kind}", self.name())
             }
             _ => self.name().to_owned(),
+        }
+    }
+
+    /// Whether the decision that it belongs to is whole with it; a large one takes several events.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::RetryScheduled { last, .. }
+            | Self::StuckDetected { last, .. }
+            | Self::DuplicatesKilled { last, .. } => *last,
+            _ => true,
         }
     }
 
@@ -347,7 +413,9 @@ impl Event {
             Self::RetryScheduled { selected, .. } => {
                 selected.iter().for_each(|s| all.add(&s.units));
             }
-            Self::WorkerLost { units, .. } => all.add(units),
+            Self::WorkerLost { units, .. }
+            | Self::StuckDetected { units, .. }
+            | Self::DuplicatesKilled { units, .. } => all.add(units),
             _ => {}
         }
         all

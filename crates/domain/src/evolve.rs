@@ -67,10 +67,7 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
             batch.last_seq = seq;
             batch.last_at = envelope.at;
             // A decision in several events is carried out with the last of them, and a refused command never is.
-            let carried_out = !matches!(
-                event,
-                Event::RetryScheduled { last: false, .. } | Event::CommandRefused { .. }
-            );
+            let carried_out = event.is_last() && !matches!(event, Event::CommandRefused { .. });
             if carried_out {
                 batch.remember(envelope, seq);
             }
@@ -204,6 +201,17 @@ impl BatchState {
                 job.lost += units.len();
             }
             Event::CommandRefused { .. } => {}
+            Event::StuckDetected {
+                attempt,
+                units,
+                counted,
+                fixed,
+                ..
+            } => self.stuck(attempt, units, counted, *fixed, at)?,
+            // Nothing that it names counts: the log tells it, and that is all.
+            Event::DuplicatesKilled { tier, job, .. } => self.job(*tier, job).map(|_| ())?,
+            Event::DispatchOrphaned { jobs, since } => self.orphan(jobs, *since)?,
+            Event::DispatchServed { jobs } => self.serve(jobs)?,
         }
         Some(())
     }
@@ -294,6 +302,7 @@ impl BatchState {
         for job in &mut tier.jobs {
             job.compact();
             job.paused = None;
+            job.orphaned = None;
         }
         let next = num.saturating_add(1);
         if self.pipeline.tier(next).is_some_and(|spec| spec.barrier) {
@@ -339,6 +348,7 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
 }
 
 mod cancel;
+mod heal;
 mod job;
 mod pause;
 mod retry;

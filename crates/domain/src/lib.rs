@@ -14,6 +14,7 @@ pub mod document;
 pub mod event;
 pub mod evolve;
 pub mod failure;
+pub mod heal;
 pub mod ids;
 pub mod invariants;
 pub mod limits;

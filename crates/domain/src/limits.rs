@@ -59,5 +59,9 @@ pub const SET_BYTES_PER_EVENT: usize = 512 * 1024;
 pub const DIFFERENCE_SHOWN: u64 = 100;
 /// Things wrong with one command that its refusal names.
 pub const REFUSAL_ERRORS: usize = 50;
+/// Findings that one look at what is stuck, or executed twice, tells and deals with.
+pub const HEAL_FINDINGS: usize = 256;
+/// Range of `idle_seconds`: up to a day.
+pub const HEAL_IDLE_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_400;
 /// Longest text of a refusal about one thing, in characters.
 pub const REFUSAL_CHARS: usize = 1_000;

@@ -129,6 +129,12 @@ pub struct JobState {
     /// The most memory that an execution used that succeeded, in bytes, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+    /// Attempts that were stuck and given to somebody else, over all units.
+    #[serde(default)]
+    pub superseded: u64,
+    /// Since when it has work that no live worker serves, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphaned: Option<Timestamp>,
 }
 
 impl JobState {

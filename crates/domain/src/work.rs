@@ -253,4 +253,11 @@ pub enum Signal {
     StopBatch(BatchKey),
     /// Stop this chunk: it was cancelled or given to somebody else.
     StopChunk(ChunkId),
+    /// Stop this chunk, if it is with this worker: another one is to go on with it.
+    StopExecution {
+        /// Who is to stop.
+        worker: WorkerId,
+        /// The chunk.
+        chunk: ChunkId,
+    },
 }

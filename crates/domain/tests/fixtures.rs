@@ -7,12 +7,13 @@ use std::{fs, path::PathBuf};
 
 use redrive_domain::{
     command::{
-        AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode, Start,
-        Submit, Verb, Written,
+        AddDocuments, Cancel, Command, Create, Heal, Pause, Refusal, Resume, Retry, RetryMode,
+        Start, Submit, Verb, Written,
     },
     document::{Document, Output},
     event::{Attempt, Cause, Envelope, Event, Selected},
     failure::{Failure, FailureClass, FailureKind},
+    heal::{Execution, HealAction, StuckReason},
     ids::{
         BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, HandlerName, JobName, Namespace,
         ResourceClass, WorkerId,
@@ -89,6 +90,14 @@ fn job() -> JobName {
 
 fn worker() -> WorkerId {
     WorkerId::new("worker-1").unwrap()
+}
+
+fn execution(worker: &str) -> Execution {
+    Execution {
+        worker: WorkerId::new(worker).unwrap(),
+        chunk: ChunkId(uuid(7)),
+        attempt: 2,
+    }
 }
 
 fn units() -> UnitSet {
@@ -254,6 +263,28 @@ fn events() -> Vec<Event> {
             reason: PauseReason::Misconfigured(failed()[0].failure.clone()),
         },
         Event::DispatchResumed { jobs: jobs() },
+        Event::StuckDetected {
+            attempt: attempt(),
+            units: units(),
+            counted: [12].into(),
+            reason: StuckReason::PastDeadline,
+            since: at(),
+            fixed: true,
+            last: true,
+        },
+        Event::DuplicatesKilled {
+            tier: 1,
+            job: job(),
+            units: units(),
+            kept: Some(execution("worker-1")),
+            superseded: vec![execution("worker-2")],
+            last: true,
+        },
+        Event::DispatchOrphaned {
+            jobs: jobs(),
+            since: at(),
+        },
+        Event::DispatchServed { jobs: jobs() },
     ]
 }
 
@@ -302,9 +333,13 @@ fn there_is_a_fixture_of_every_event() {
         Event::CommandRefused { .. } => 12,
         Event::DispatchPaused { .. } => 13,
         Event::DispatchResumed { .. } => 14,
+        Event::StuckDetected { .. } => 15,
+        Event::DuplicatesKilled { .. } => 16,
+        Event::DispatchOrphaned { .. } => 17,
+        Event::DispatchServed { .. } => 18,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..15).collect::<Vec<i32>>());
+    assert_eq!(all, (0..19).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -369,6 +404,12 @@ fn every_command_is_read_as_it_was_written() {
         Command::Resume(Resume {
             tier: Some(1),
             job: Some(job()),
+        }),
+        Command::Heal(Heal {
+            tier: Some(1),
+            fix: true,
+            idle_seconds: Some(90),
+            ..Heal::new(HealAction::DetectStuck)
         }),
     ];
     for command in commands {
@@ -468,7 +509,7 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
                 job: job(),
                 attempt: 2,
                 units: held,
-                running: [].into(),
+                running: UnitSet::new(),
                 taken_at: None,
                 alive_at: None,
             }],
@@ -511,4 +552,9 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
     );
     check("signal.stop_batch", &Signal::StopBatch(key));
     check("signal.stop_chunk", &Signal::StopChunk(ChunkId(uuid(7))));
+    let (worker, chunk) = (worker(), ChunkId(uuid(7)));
+    check(
+        "signal.stop_execution",
+        &Signal::StopExecution { worker, chunk },
+    );
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use redrive_domain::{
-    ids::{BatchKey, ChunkId},
+    ids::{BatchKey, ChunkId, WorkerId},
     time::Timestamp,
     units::{Ordinal, UnitSet},
     work::{Chunk, InFlight, Signal},
@@ -89,10 +89,11 @@ impl Flights {
     }
 
     /// Stops what a signal is about; how many chunks that were.
-    pub(crate) fn stop(&self, signal: &Signal) -> usize {
+    pub(crate) fn stop(&self, signal: &Signal, own: &WorkerId) -> usize {
         let concerned = |held: &&Arc<Held>| match signal {
             Signal::StopBatch(key) => held.key == *key,
             Signal::StopChunk(chunk) => held.about.chunk == *chunk,
+            Signal::StopExecution { worker, chunk } => worker == own && held.about.chunk == *chunk,
         };
         let stopped: Vec<_> = lock(&self.held)
             .values()

@@ -123,7 +123,7 @@ pub(crate) async fn obey<B: Broker>(broker: B, config: Arc<Config>, flights: Arc
                     backoff = Backoff::default();
                     match rmp_serde::from_slice::<Signal>(&message.payload) {
                         Ok(signal) => {
-                            let chunks = flights.stop(&signal);
+                            let chunks = flights.stop(&signal, &config.id);
                             tracing::debug!(?signal, chunks, "told to stop");
                         }
                         Err(error) => tracing::warn!(%error, "a signal that cannot be read"),

@@ -8,7 +8,11 @@ use redrive_domain::{
     work::{Heartbeat, InFlight, Outcome},
 };
 
-use super::{Dispatch, Finding, Held, JobKey, WorkerRun, pace};
+use super::{
+    Dispatch, Finding, Held, JobKey, WorkerRun,
+    life::{Life, Named},
+    pace,
+};
 use crate::scheduler::{CHUNK_MS, Pool};
 
 /// How long a chunk that a worker no longer names may go without a report.
@@ -16,7 +20,7 @@ const SILENCE: Millis = Millis::seconds(10);
 
 impl Dispatch {
     /// A report came: its units are no longer out.
-    pub(crate) fn reported(&mut self, outcome: &Outcome) {
+    pub(crate) fn reported(&mut self, outcome: &Outcome, now: Timestamp) {
         let units = outcome.units();
         let key = JobKey {
             batch: outcome.key(),
@@ -38,6 +42,7 @@ impl Dispatch {
         };
         run.out.remove(&units.and(&held.units));
         held.units.remove(&units);
+        held.life.shown(now);
         self.ready.insert(&held.pool, key);
         if held.units.is_empty() {
             self.chunks.remove(&outcome.chunk);
@@ -55,18 +60,23 @@ impl Dispatch {
         if beat.draining && beat.in_flight.is_empty() {
             self.workers.remove(&beat.worker);
         } else {
+            let before = self.workers.get(&beat.worker);
+            let idle_since = before.and_then(|run| run.idle_since).unwrap_or(now);
             let run = WorkerRun {
                 handlers: beat.handlers.clone(),
                 classes: beat.classes.clone(),
                 slots: if beat.draining { 0 } else { beat.slots },
                 seen_at: now,
+                idle_since: beat.in_flight.is_empty().then_some(idle_since),
             };
             self.workers.insert(beat.worker.clone(), run);
         }
         for flight in &beat.in_flight {
             if let Some(held) = self.chunks.get_mut(&flight.chunk) {
-                held.holder = Some(beat.worker.clone());
-                held.named_at = now;
+                if held.named(flight, beat, now) == Named::Rival {
+                    self.named_in_vain(flight.chunk, &beat.worker, now);
+                    findings.push(Finding::Rival(beat.worker.clone(), flight.chunk));
+                }
                 continue;
             }
             let key = JobKey {
@@ -78,6 +88,7 @@ impl Dispatch {
                 job: flight.job.clone(),
             };
             let Some((pool, outstanding)) = wanted(flight) else {
+                self.named_in_vain(flight.chunk, &beat.worker, now);
                 findings.push(Finding::Stale(flight.chunk));
                 continue;
             };
@@ -88,6 +99,8 @@ impl Dispatch {
                 continue;
             }
             run.out.add(&units);
+            let mut life = Life::default();
+            life.named(flight, beat, now);
             self.chunks.insert(
                 flight.chunk,
                 Held {
@@ -100,6 +113,7 @@ impl Dispatch {
                     holder: Some(beat.worker.clone()),
                     named_at: now,
                     doubted_at: None,
+                    life,
                 },
             );
         }
@@ -122,7 +136,7 @@ impl Dispatch {
             .collect();
         ids.into_iter()
             .filter_map(|id| {
-                let held = self.release(id)?;
+                let held = self.release_as_ghost(id)?;
                 let lost = Lost {
                     tier: held.key.tier,
                     job: held.key.job,
@@ -150,7 +164,7 @@ impl Dispatch {
         self.release(id);
     }
 
-    fn release(&mut self, id: ChunkId) -> Option<Held> {
+    pub(super) fn release(&mut self, id: ChunkId) -> Option<Held> {
         let held = self.chunks.remove(&id)?;
         if let Some(run) = self.jobs.get_mut(&held.key) {
             run.out.remove(&held.units);

@@ -9,7 +9,7 @@ use redrive_domain::{
     work::Chunk,
 };
 
-use super::{Dispatch, Held, JobKey, pool_of, queue::queue_of, references::references};
+use super::{Dispatch, Held, JobKey, life::Life, pool_of, queue::queue_of, references::references};
 use crate::scheduler::{Capacity, Grant, Pool, plan};
 
 /// Jobs of one namespace that compete for a pool at a time; the rest wait their turn in order of age. It bounds the model.
@@ -157,6 +157,7 @@ impl Dispatch {
                 holder: None,
                 named_at: now,
                 doubted_at: None,
+                life: Life::default(),
             },
         );
         Some(chunk)

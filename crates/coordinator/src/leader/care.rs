@@ -68,6 +68,8 @@ impl<B: Broker> Leader<'_, B> {
                 self.emit(&mut round, &key, &origin, event);
             }
         }
+        self.look_who_serves(&mut round, now);
+        self.heal(&mut round, now).await;
         self.append(round).await?;
         self.look_for_unclaimed(now).await?;
         self.keep_snapshot();
@@ -80,7 +82,7 @@ impl<B: Broker> Leader<'_, B> {
         Ok(())
     }
 
-    async fn withdraw_chunk(&self, key: &BatchKey, chunk: ChunkId) {
+    pub(super) async fn withdraw_chunk(&self, key: &BatchKey, chunk: ChunkId) {
         let filter = subject::chunk_of_any_pool(self.shard, key, chunk);
         if let Err(error) = self.broker.withdraw(&filter).await {
             tracing::debug!(%error, %chunk, "cannot take a chunk back; what comes of it is refused");

@@ -2,7 +2,7 @@
 
 use redrive_broker::{Broker, BrokerError, Delivery, Request, Until, fold};
 use redrive_domain::{
-    command::{Accepted, Command, Refusal, Retry, Stale},
+    command::{Accepted, Command, Refusal, Retry, Stale, Verb},
     decide::{self, Now},
     event::{Cause, Event},
     ids::{BatchId, BatchKey, CommandId, Namespace},
@@ -13,7 +13,7 @@ use redrive_domain::{
 };
 use uuid::Uuid;
 
-use super::Leader;
+use super::{Leader, heal::origin_of};
 use crate::{
     dispatch::{Finding, pool_of},
     metrics,
@@ -125,11 +125,17 @@ impl<B: Broker> Leader<'_, B> {
                 origin.cause = Cause::Command(id);
                 origin.actor = read.actor.map(|actor| printable(&actor));
                 self.recall(&key).await?;
+                let mut command = read.command;
+                self.show(&key, &mut command);
                 let batch = self.batches.get(&key);
-                match decide::command(batch, &key, &address.bucket, id, &read.command) {
+                match decide::command(batch, &key, &address.bucket, id, &command) {
                     Err(Refusal::Stale(stale)) => Err(Refusal::Stale(
-                        self.difference(&key, stale, &read.command).await?,
+                        self.difference(&key, stale, &command).await?,
                     )),
+                    Ok(decision) if command.verb() == Verb::Heal => {
+                        self.carry_out(&key, &decision.events).await;
+                        Ok(decision)
+                    }
                     decided => decided,
                 }
             }
@@ -139,6 +145,7 @@ impl<B: Broker> Leader<'_, B> {
             let mut accepted = decision.accepted;
             for event in decision.events {
                 // What cannot stand in the log has not been accepted.
+                let origin = origin_of(&origin, &event);
                 accepted.seq = self.emit(round, &key, &origin, event).ok_or_else(|| {
                     let limit = self.broker.info().max_payload;
                     let message = format!("makes an event of more than the {limit} bytes that the broker takes: send less at once");
@@ -206,6 +213,10 @@ impl<B: Broker> Leader<'_, B> {
         trace: Option<String>,
         round: &mut Round,
     ) -> Result<(), BrokerError> {
+        if self.dispatch.refuses(outcome) {
+            ::metrics::counter!(metrics::SUPERSEDED).increment(outcome.units().len());
+            return Ok(());
+        }
         let key = outcome.key();
         self.recall(&key).await?;
         let now = Now {
@@ -229,7 +240,7 @@ impl<B: Broker> Leader<'_, B> {
             .get(&key)
             .is_some_and(|batch| !batch.status.is_over())
         {
-            self.dispatch.reported(outcome);
+            self.dispatch.reported(outcome, now.at);
         }
         Ok(())
     }
@@ -247,8 +258,12 @@ impl<B: Broker> Leader<'_, B> {
             let wanted: UnitSet = job.outstanding(&flight.units, flight.attempt);
             (!wanted.is_empty()).then(|| (pool_of(spec), wanted))
         });
-        for Finding::Stale(chunk) in findings {
-            self.signal(&Signal::StopChunk(chunk)).await;
+        for finding in findings {
+            let signal = match finding {
+                Finding::Stale(chunk) => Signal::StopChunk(chunk),
+                Finding::Rival(worker, chunk) => Signal::StopExecution { worker, chunk },
+            };
+            self.signal(&signal).await;
         }
     }
 }

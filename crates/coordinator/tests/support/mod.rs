@@ -61,7 +61,12 @@ impl Sim {
     }
 
     pub fn coordinator(&self, name: &str) -> JoinHandle<()> {
+        self.coordinator_with(name, |_| {})
+    }
+
+    pub fn coordinator_with(&self, name: &str, change: impl FnOnce(&mut Config)) -> JoinHandle<()> {
         let mut config = Config::new(name.to_owned());
+        change(&mut config);
         config.clock = self.clock.clone();
         config.seed = Some(7);
         let broker = self.broker.clone();

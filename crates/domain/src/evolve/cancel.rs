@@ -19,6 +19,7 @@ impl BatchState {
                 job.cancelled.add(&open);
                 job.due.clear();
                 job.paused = None;
+                job.orphaned = None;
                 job.spent = Counters::default();
                 job.strikes = Counters::default();
                 job.budgets.clear();

@@ -15,6 +15,9 @@ impl JobState {
         self.spent.reset(units);
         self.strikes.reset(units);
         self.set_budget(units, None);
+        if self.open.is_empty() {
+            self.orphaned = None;
+        }
     }
 
     fn set_budget(&mut self, units: &UnitSet, budget: Option<u32>) {

@@ -32,7 +32,7 @@ impl BatchState {
     }
 
     /// Nothing, where none of them is changed.
-    fn each(
+    pub(super) fn each(
         &mut self,
         jobs: &[JobRef],
         mut change: impl FnMut(&mut JobState) -> bool,

@@ -35,6 +35,8 @@ struct Story {
     /// The names of the jobs, by tier.
     jobs: Vec<Vec<JobName>>,
     units: BTreeMap<(TierNum, JobName, Ordinal), Unit>,
+    /// Jobs that nobody served, until they were served.
+    orphaned: BTreeSet<JobRef>,
     /// Jobs that are paused, and since which sequence.
     paused: BTreeMap<JobRef, u64>,
     commands: BTreeMap<CommandId, Act>,
@@ -125,7 +127,7 @@ impl History {
         }
         let act = story.and_then(|story| story.commands.get(&id));
         match act {
-            None if accepted.repeated || accepted.plan.is_some() => None,
+            None if accepted.repeated || accepted.plan.is_some() || found_nothing(accepted) => None,
             Some(act)
                 if act.whole
                     && accepted.plan.is_none()
@@ -166,12 +168,18 @@ impl History {
     }
 }
 
+/// A look that found nothing leaves no trace.
+fn found_nothing(accepted: &Accepted) -> bool {
+    let healed = accepted.heal.as_ref();
+    healed.is_some_and(|healed| healed.stuck.is_empty() && healed.duplicates.is_empty())
+}
+
 impl Story {
     /// A command acts once.
     fn act(&mut self, seq: u64, id: CommandId, event: &Event, found: &mut Vec<String>) {
         let act = Act {
             last_seq: seq,
-            whole: !matches!(event, Event::RetryScheduled { last: false, .. }),
+            whole: event.is_last(),
         };
         if self
             .commands
@@ -263,6 +271,25 @@ impl Story {
                         }
                         unit.standing = Standing::Open;
                         unit.due = None;
+                    }
+                }
+            }
+            Event::StuckDetected {
+                attempt,
+                units,
+                fixed: true,
+                ..
+            } => self.end(attempt, units, Ending::Again { due: None }, at, found),
+            Event::DispatchOrphaned { jobs, since } => {
+                if *since > at {
+                    found.push(format!("nobody serves them since {since}, which is later"));
+                }
+                self.orphaned.extend(jobs.iter().cloned());
+            }
+            Event::DispatchServed { jobs } => {
+                for job in jobs {
+                    if !self.orphaned.remove(job) {
+                        found.push(format!("{job:?} is served, and was not orphaned"));
                     }
                 }
             }

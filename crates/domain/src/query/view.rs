@@ -111,6 +111,12 @@ pub struct JobView {
     /// Why nothing more of it is handed out, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// Attempts that were stuck and given to somebody else.
+    #[serde(default)]
+    pub superseded_attempts: u64,
+    /// Since when it has work that no live worker serves, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphaned: Option<Timestamp>,
 }
 
 impl BatchView {
@@ -119,6 +125,14 @@ impl BatchView {
         self.tiers.iter().flat_map(|tier| {
             let jobs = tier.jobs.iter();
             jobs.filter_map(|job| Some((tier.tier, job, job.paused.as_ref()?)))
+        })
+    }
+
+    /// The jobs that have work and nobody to do it, by their tiers, and since when.
+    pub fn orphaned(&self) -> impl Iterator<Item = (TierNum, &JobView, Timestamp)> {
+        self.tiers.iter().flat_map(|tier| {
+            let jobs = tier.jobs.iter();
+            jobs.filter_map(|job| Some((tier.tier, job, job.orphaned?)))
         })
     }
 
@@ -166,7 +180,7 @@ impl BatchView {
                                 (*class, kinds.iter().map(count).collect())
                             })
                             .collect(),
-                        attempts: job.executed + job.lost,
+                        attempts: job.executed + job.lost + job.superseded,
                         failed_attempts: job.failed_attempts,
                         lost_attempts: job.lost,
                         busy_ms: job.busy,
@@ -175,6 +189,8 @@ impl BatchView {
                         peak_memory: job.peak_memory,
                         last_activity_at: job.last_at,
                         paused: job.paused.clone(),
+                        superseded_attempts: job.superseded,
+                        orphaned: job.orphaned,
                     })
                     .collect(),
             })

@@ -169,7 +169,7 @@ impl Story {
     }
 
     /// Appends what was decided, and all that follows from it.
-    fn append(&mut self, events: Vec<Event>, cause: Cause) {
+    pub(crate) fn append(&mut self, events: Vec<Event>, cause: Cause) {
         self.last_events.clear();
         for event in events {
             self.fold(event, cause);
