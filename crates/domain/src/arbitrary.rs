@@ -259,6 +259,7 @@ fn retry_event() -> impl Strategy<Value = Event> {
                 retry_limit,
                 tier,
                 kind: tier % 3,
+                fingerprint: tier % 5,
             }
         });
     let mode = prop_oneof![Just(RetryMode::All), Just(RetryMode::TransientOnly)];

@@ -13,7 +13,7 @@ use crate::{
     ids::BatchKey,
     limits::{DOCUMENTS_PER_BATCH, REMEMBERED_COMMANDS},
     pipeline::{Pipeline, TierNum},
-    state::{BatchState, JobState, TierState},
+    state::{BatchState, Infrastructure, JobState, TierState},
     status::BatchStatus,
     time::Timestamp,
     units::{Counters, Ordinal, Places, UnitSet},
@@ -55,14 +55,16 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 ended_at: None,
                 last_at: envelope.at,
                 ignored: 0,
+                infrastructure: Infrastructure::default(),
             };
             batch.remember(envelope, seq);
             *state = Some(batch);
         }
         (None, _) => {}
         (Some(batch), event) => {
-            if batch.apply(seq, envelope.at, event).is_none() {
-                batch.ignored += 1;
+            match batch.apply(seq, envelope.at, event) {
+                Some(()) => batch.infrastructure.note(seq, envelope.at, event),
+                None => batch.ignored += 1,
             }
             batch.last_seq = seq;
             batch.last_at = envelope.at;
@@ -144,6 +146,7 @@ impl BatchState {
             }
             Event::AttemptFailed {
                 attempt,
+                kind,
                 units,
                 retry_at,
                 counted,
@@ -163,6 +166,7 @@ impl BatchState {
                     job.strikes.increment(&units);
                 }
                 job.due.entry(*retry_at).or_default().add(&units);
+                job.failed_kinds.add(kind, units.len());
                 job.count(attempt, units.len());
                 job.failed_attempts += units.len();
             }
@@ -170,14 +174,16 @@ impl BatchState {
                 attempt,
                 class,
                 kind,
-                units,
+                units: failed,
             } => {
                 let job = self.job_mut(attempt, at)?;
-                let units = all_of(units).and(&job.open);
+                let units = all_of(failed).and(&job.open);
                 if units.is_empty() {
                     return None;
                 }
                 job.fail(*class, kind, &units, seq);
+                job.fingerprints.add(*class, kind, failed, &units, at);
+                job.failed_kinds.add(kind, units.len());
                 job.count(attempt, units.len());
                 job.failed_attempts += units.len();
             }

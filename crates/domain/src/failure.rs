@@ -1,6 +1,7 @@
 //! What can go wrong with a unit, in words that decide what may be done about it.
 
 mod fingerprint;
+mod normal;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use normal::normal;
 
 /// Whether it is worth trying the same again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

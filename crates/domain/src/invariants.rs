@@ -5,7 +5,10 @@ mod history;
 
 pub use history::History;
 
+use std::collections::BTreeMap;
+
 use crate::{
+    limits::{FAILURE_GROUPS, INFRASTRUCTURE_EVENTS},
     pipeline::TierNum,
     state::{BatchState, JobState, TierState},
     status::BatchStatus,
@@ -45,6 +48,9 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     }
     if batch.status.is_over() != batch.ended_at.is_some() {
         found.push("the batch has an end, or the time of one, but not both".to_owned());
+    }
+    if batch.infrastructure.last.len() > INFRASTRUCTURE_EVENTS {
+        found.push("too many events of the infrastructure are kept".to_owned());
     }
     if batch.retries.units().last() >= Some(batch.documents) {
         found.push("something was retried that is no document".to_owned());
@@ -130,5 +136,27 @@ fn job_problems(job: &JobState, entered: &UnitSet) -> Vec<&'static str> {
     if job.failures.units() != failed {
         found.push("the places of failures are not those of the failed units");
     }
+    group_problems(job, &failed, &mut found);
     found
+}
+
+fn group_problems(job: &JobState, failed: &UnitSet, found: &mut Vec<&'static str>) {
+    let mut all = UnitSet::new();
+    let mut total = 0;
+    for (_, group) in job.fingerprints.iter() {
+        let kinds = job.failed.get(&group.class);
+        let alike = kinds.and_then(|kinds| kinds.get(&group.kind));
+        if !alike.is_some_and(|units| group.units.is_subset(units)) {
+            found.push("a unit is in a group of failures of another kind");
+        }
+        all.add(&group.units);
+        total += group.units.len();
+    }
+    if all != *failed || total != all.len() {
+        found.push("the groups of failures do not have each failed unit once");
+    }
+    let kinds: usize = job.failed.values().map(BTreeMap::len).sum();
+    if job.fingerprints.len() > FAILURE_GROUPS + kinds {
+        found.push("there are too many groups of failures");
+    }
 }

@@ -65,3 +65,13 @@ pub const HEAL_FINDINGS: usize = 256;
 pub const HEAL_IDLE_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_400;
 /// Longest text of a refusal about one thing, in characters.
 pub const REFUSAL_CHARS: usize = 1_000;
+/// Fingerprints that one retry may name.
+pub const RETRY_FINGERPRINTS: usize = 16;
+/// Groups of failures that are alike that a job keeps; what is like none of them goes into one group for each kind.
+pub const FAILURE_GROUPS: usize = 128;
+/// Characters of a message by which failures are told apart, once what names a document is taken out.
+pub const FINGERPRINT_CHARS: usize = 200;
+/// Kinds for which a job counts the attempts that failed; more are counted together.
+pub const COUNTED_KINDS: usize = 32;
+/// Events that a batch keeps of its infrastructure, the last ones.
+pub const INFRASTRUCTURE_EVENTS: usize = 100;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    failure::{Failure, FailureClass, FailureKind},
+    failure::{Failure, FailureClass, FailureKind, Fingerprint},
     ids::{BatchId, Bucket, JobName, WorkerId},
     pipeline::TierNum,
     state::{BatchState, DocumentCounts},
@@ -90,6 +90,9 @@ pub struct ListFailures {
     /// Only of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<FailureKind>,
+    /// Only with this fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

@@ -1,5 +1,8 @@
 //! The state of a batch: a few sets per job. It is what a fold of the batch's events gives, and nothing else.
 
+mod groups;
+mod infrastructure;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -17,6 +20,9 @@ use crate::{
     time::{Millis, Timestamp},
     units::{Counters, Ordinal, Places, UnitSet},
 };
+
+pub use groups::{Group, Groups, KindCounts};
+pub use infrastructure::{Infrastructure, InfrastructureEvent};
 
 /// All that the log says of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +65,9 @@ pub struct BatchState {
     pub last_at: Timestamp,
     /// Events that named something that is not there and changed nothing.
     pub ignored: u64,
+    /// What became of the machines and processes under it.
+    #[serde(default)]
+    pub infrastructure: Infrastructure,
 }
 
 /// One tier.
@@ -135,6 +144,12 @@ pub struct JobState {
     /// Since when it has work that no live worker serves, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphaned: Option<Timestamp>,
+    /// The failed units by what their failures have in common.
+    #[serde(default)]
+    pub fingerprints: Groups,
+    /// Attempts that failed, by kind, over all units.
+    #[serde(default)]
+    pub failed_kinds: KindCounts,
 }
 
 impl JobState {

@@ -228,7 +228,11 @@ pub(crate) async fn failures<B: Broker>(
         if ask.tier.is_some_and(|only| only != tier) {
             return UnitSet::new();
         }
-        failed_units(job, ask.class, ask.kind.as_ref())
+        let failed = failed_units(job, ask.class, ask.kind.as_ref());
+        match ask.fingerprint {
+            Some(one) => failed.and(&job.fingerprints.units_of(&[one])),
+            None => failed,
+        }
     });
     let names = details.names(&state.pages, &documents_of(&slots)).await?;
     let mut page = Filling::new(max_payload);

@@ -51,6 +51,7 @@ pub(crate) async fn of_everything(world: &World) {
             tier: None,
             class: None,
             kind: None,
+            fingerprint: None,
             limit: None,
             after: None,
             min_seq: None,

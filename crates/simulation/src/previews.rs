@@ -41,6 +41,7 @@ impl Previews {
             mode,
             tier_nums,
             kinds,
+            fingerprints,
             max_retry_count,
             max_retries,
             selected,
@@ -59,6 +60,7 @@ impl Previews {
             retry_mode: *mode,
             tier_nums: (!tier_nums.is_empty()).then(|| tier_nums.clone()),
             kinds: (!kinds.is_empty()).then(|| kinds.clone()),
+            fingerprints: (!fingerprints.is_empty()).then(|| fingerprints.clone()),
             max_retry_count: *max_retry_count,
             max_retries: *max_retries,
             ..Retry::default()

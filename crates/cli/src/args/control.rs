@@ -1,7 +1,12 @@
 //! Commands that change what becomes of a batch.
 
 use clap::{Args, ValueEnum};
-use redrive_domain::{failure::FailureKind, ids::JobName, pipeline::TierNum, plan::Plan};
+use redrive_domain::{
+    failure::{FailureKind, Fingerprint},
+    ids::JobName,
+    pipeline::TierNum,
+    plan::Plan,
+};
 
 use super::{BatchArg, parse_tier};
 
@@ -19,7 +24,7 @@ pub(crate) enum Mode {
 pub(crate) struct RetryArgs {
     #[command(flatten)]
     pub(crate) batch: BatchArg,
-    /// Which failures [default: transient_only, or all of the kinds that --kind names]
+    /// Which failures [default: transient_only, or all that --kind or --fingerprint names]
     #[arg(long, value_enum)]
     pub(crate) mode: Option<Mode>,
     /// Only failures of this tier; may be given several times
@@ -28,6 +33,9 @@ pub(crate) struct RetryArgs {
     /// Only failures of this kind, for instance timeout; may be given several times
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Vec<FailureKind>,
+    /// Only failures that are alike, as `diagnose` groups them; may be given several times
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) fingerprint: Vec<Fingerprint>,
     /// Leave out documents that have been retried this often
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10), value_name = "1..10")]
     pub(crate) max_retry_count: u8,
@@ -38,7 +46,7 @@ pub(crate) struct RetryArgs {
     #[arg(long, conflicts_with_all = ["watch", "jobs"])]
     pub(crate) dry_run: bool,
     /// Do just what a dry run planned; refused (exit 5) where that has become something else
-    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "max_retry_count", "max_retries", "dry_run"])]
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "fingerprint", "max_retry_count", "max_retries", "dry_run"])]
     pub(crate) plan: Option<Plan>,
     /// Follow the batch until it is over
     #[arg(short, long)]

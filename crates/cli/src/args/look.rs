@@ -2,7 +2,7 @@
 
 use clap::Args;
 use redrive_domain::{
-    failure::{FailureClass, FailureKind},
+    failure::{FailureClass, FailureKind, Fingerprint},
     ids::{Bucket, JobName},
     pipeline::TierNum,
     query::At,
@@ -33,6 +33,9 @@ pub(crate) struct FailuresArgs {
     /// Only of this kind, for instance timeout
     #[arg(long)]
     pub(crate) kind: Option<FailureKind>,
+    /// Only of those that are alike, as `diagnose` groups them
+    #[arg(long)]
+    pub(crate) fingerprint: Option<Fingerprint>,
     /// Print at most so many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,

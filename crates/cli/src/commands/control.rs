@@ -68,14 +68,15 @@ fn asked(args: RetryArgs) -> Retry {
     let retry_mode = match args.mode {
         Some(Mode::TransientOnly) => RetryMode::TransientOnly,
         Some(Mode::All) => RetryMode::All,
-        // Who names kinds means these, whatever their class.
-        None if !args.kind.is_empty() => RetryMode::All,
+        // Who names kinds or fingerprints means these, whatever their class.
+        None if !args.kind.is_empty() || !args.fingerprint.is_empty() => RetryMode::All,
         None => RetryMode::default(),
     };
     Retry {
         retry_mode,
         tier_nums: (!args.tier.is_empty()).then_some(args.tier),
         kinds: (!args.kind.is_empty()).then_some(args.kind),
+        fingerprints: (!args.fingerprint.is_empty()).then_some(args.fingerprint),
         max_retry_count: args.max_retry_count,
         max_retries: args.max_retries,
         dry_run: args.dry_run,
@@ -95,6 +96,9 @@ fn flags(plan: &Plan) -> String {
     }
     for kind in retry.kinds.iter().flatten() {
         flags.push_str(&format!(" --kind {kind}"));
+    }
+    for fingerprint in retry.fingerprints.iter().flatten() {
+        flags.push_str(&format!(" --fingerprint {fingerprint}"));
     }
     flags.push_str(&format!(" --max-retry-count {}", retry.max_retry_count));
     if let Some(attempts) = retry.max_retries {
@@ -210,6 +214,10 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
     if excluded.kind > 0 {
         let failures = counted(excluded.kind, "failure");
         say!("  left alone: {failures} of other kinds");
+    }
+    if excluded.fingerprint > 0 {
+        let failures = counted(excluded.fingerprint, "failure");
+        say!("  left alone: {failures} with other fingerprints");
     }
     if let Some(plan) = &accepted.plan {
         let apply = app.hint(&format!("retry {} --plan {plan}", accepted.batch));

@@ -151,6 +151,7 @@ pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Ex
         tier: args.tier,
         class: args.class,
         kind: args.kind,
+        fingerprint: args.fingerprint,
         limit: args
             .limit
             .and_then(|n| u32::try_from(n.clamp(1, 1_000)).ok()),

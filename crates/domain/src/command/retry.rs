@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Refusal;
 use crate::{
     failure::{FailureClass, FailureKind, Fingerprint},
-    limits::{MAX_RETRIES, MAX_RETRY_COUNT, RETRY_KINDS},
+    limits::{MAX_RETRIES, MAX_RETRY_COUNT, RETRY_FINGERPRINTS, RETRY_KINDS},
     pipeline::{SpecError, TierNum},
     plan::Plan,
     time::Timestamp,
@@ -122,6 +122,13 @@ impl Retry {
                 format!("has {kinds} entries: it takes {RETRY_KINDS}"),
             );
         }
+        let fingerprints = self.fingerprints.as_ref().map_or(0, Vec::len);
+        if fingerprints > RETRY_FINGERPRINTS {
+            error(
+                "fingerprints",
+                format!("has {fingerprints} entries: it takes {RETRY_FINGERPRINTS}"),
+            );
+        }
         if errors.is_empty() {
             Ok(())
         } else {
@@ -145,6 +152,12 @@ impl Retry {
             Some(kinds) if !kinds.is_empty() => kinds.contains(kind),
             _ => true,
         }
+    }
+
+    /// The fingerprints that are wanted; none where all are.
+    #[must_use]
+    pub fn wanted_fingerprints(&self) -> Option<&[Fingerprint]> {
+        self.fingerprints.as_deref().filter(|list| !list.is_empty())
     }
 }
 
@@ -175,6 +188,9 @@ pub struct Excluded {
     /// Their kind is not asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub kind: u64,
+    /// Their fingerprint is not asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fingerprint: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
@@ -186,6 +202,10 @@ impl Excluded {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.class.values().sum::<u64>() + self.retry_limit + self.tier + self.kind
+        self.class.values().sum::<u64>()
+            + self.retry_limit
+            + self.tier
+            + self.kind
+            + self.fingerprint
     }
 }

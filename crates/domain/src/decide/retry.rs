@@ -130,6 +130,8 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
     let mut documents = UnitSet::new();
     for (tier, spec, job) in batch.jobs() {
         let mut chosen = UnitSet::new();
+        let alike = retry.wanted_fingerprints();
+        let alike = alike.map(|wanted| job.fingerprints.units_of(wanted));
         for (class, kind, failed) in job.failed_by_kind() {
             if !retry.wants_tier(tier) {
                 excluded.tier += failed.len();
@@ -139,13 +141,22 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
                 excluded.kind += failed.len();
                 continue;
             }
+            let all = failed.len();
+            let failed = match &alike {
+                Some(alike) => failed.and(alike),
+                None => failed.clone(),
+            };
+            excluded.fingerprint += all - failed.len();
+            if failed.is_empty() {
+                continue;
+            }
             if !retry.retry_mode.takes(class) {
                 *excluded.class.entry(class).or_default() += failed.len();
                 continue;
             }
             let spent = batch
                 .retries
-                .at_least(u32::from(retry.max_retry_count), failed);
+                .at_least(u32::from(retry.max_retry_count), &failed);
             excluded.retry_limit += spent.len();
             let units = failed.minus(&spent);
             if !units.is_empty() {

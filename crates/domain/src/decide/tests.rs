@@ -5,6 +5,7 @@ mod cancel;
 mod commands;
 mod documents;
 mod driver;
+mod fingerprints;
 mod flow;
 mod heal;
 mod invariants;

@@ -61,6 +61,7 @@ impl JobState {
             !kinds.is_empty()
         });
         self.failures.remove(units);
+        self.fingerprints.remove(units);
         for waiting in self.due.values_mut() {
             waiting.remove(units);
         }
