@@ -1,5 +1,6 @@
 //! The leader's loop.
 
+mod breaker;
 mod care;
 mod load;
 mod snapshot;
@@ -31,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{load::Loaded, snapshot::Snapshots};
 use crate::{
-    dispatch::Dispatch,
+    dispatch::{Dispatch, JobKey},
     metrics,
     round::{Round, Stamp},
     standby::{Config, SnapshotsKept, Stepped},
@@ -89,6 +90,8 @@ pub(crate) struct Leader<'a, B> {
     snapshots: Snapshots,
     /// Offers in a row that the broker refused.
     offers_refused: u32,
+    /// Jobs whose breaker opened in this round.
+    opened: Vec<JobKey>,
     cared_at: Timestamp,
     asked_at: Timestamp,
 }
@@ -124,6 +127,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             often: config.snapshots.clone(),
             snapshots: loaded.snapshots,
             offers_refused: 0,
+            opened: Vec::new(),
             cared_at: Timestamp::default(),
             asked_at: Timestamp::default(),
         };
@@ -327,6 +331,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             }
         }
         self.forget_old();
+        self.take_back_from_opened(now).await;
         Ok(())
     }
 }

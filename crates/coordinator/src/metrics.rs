@@ -14,6 +14,8 @@ pub const SUPERSEDED: &str = "redrive_coordinator_superseded_units_total";
 pub const CHUNKS: &str = "redrive_coordinator_chunks_total";
 /// Chunks lost with their worker.
 pub const LOST: &str = "redrive_coordinator_lost_chunks_total";
+/// Breakers that opened: jobs that were held up because the other side was away.
+pub const BREAKERS: &str = "redrive_coordinator_breakers_opened_total";
 /// Chunks handed out and not yet reported.
 pub const CHUNKS_OUT: &str = "redrive_coordinator_chunks_out";
 /// Batches held in memory.
@@ -45,6 +47,11 @@ pub const METRICS: &[Described] = &[
     ),
     Described::counter(CHUNKS, &[], "Chunks handed out"),
     Described::counter(LOST, &[], "Chunks lost with their worker"),
+    Described::counter(
+        BREAKERS,
+        &[],
+        "Jobs that were held up because the other side was away",
+    ),
     Described::gauge(CHUNKS_OUT, &[], "Chunks handed out and not yet reported"),
     Described::gauge(BATCHES, &[], "Batches held in memory"),
     Described::gauge(WORKERS, &[], "Live workers"),

@@ -4,6 +4,7 @@
 //! What follows from events by itself (a tier is over, a batch is over) is not decided with the input but read off the
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
+mod breaker;
 mod documents;
 mod outcome;
 mod pause;
@@ -23,6 +24,7 @@ use crate::{
     time::Timestamp,
 };
 
+pub use breaker::{Tally, open, probed_unit, tally};
 pub use outcome::{Lost, OutcomeDecision, lost, outcome};
 pub use retry::difference;
 pub use settle::settle;

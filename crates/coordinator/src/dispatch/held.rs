@@ -40,6 +40,7 @@ impl Dispatch {
         held.units.remove(&units);
         self.ready.insert(&held.pool, key);
         if held.units.is_empty() {
+            run.ended(outcome.chunk);
             self.chunks.remove(&outcome.chunk);
         }
     }
@@ -154,6 +155,7 @@ impl Dispatch {
         let held = self.chunks.remove(&id)?;
         if let Some(run) = self.jobs.get_mut(&held.key) {
             run.out.remove(&held.units);
+            run.ended(id);
         }
         self.ready.insert(&held.pool, held.key.clone());
         Some(held)
