@@ -1,6 +1,7 @@
 //! What is handed out: who holds which chunk, who is alive, how long a unit takes. None of it is in the log; a new
 //! leader learns it from the heartbeats.
 
+mod breaker;
 mod doubt;
 mod held;
 mod life;
@@ -26,6 +27,7 @@ use redrive_domain::{
 };
 
 use self::{
+    breaker::Window,
     life::{Ghosts, Life},
     pace::{Kind, Paces},
     ready::Ready,
@@ -80,6 +82,10 @@ struct JobRun {
     unit_ms: Option<f64>,
     tokens: f64,
     refilled_at: Timestamp,
+    /// How its latest attempts ended.
+    window: Window,
+    /// The chunk that finds out whether the other side is back.
+    probe: Option<ChunkId>,
 }
 
 #[derive(Debug)]
@@ -129,13 +135,16 @@ impl Dispatch {
                 tier,
                 job: spec.name.clone(),
             };
-            if job.paused.is_some() {
+            if let Some(paused) = &job.paused {
                 // What failed at once says nothing of how long a unit takes: begin with one again.
                 if let Some(run) = self.jobs.get_mut(&key) {
                     run.unit_ms = None;
                     run.kind.inspect(|kind| self.paces.forget(*kind));
                 }
-                continue;
+                let Some(outage) = paused.outage() else {
+                    continue;
+                };
+                self.timers.insert((outage.until, key.clone()));
             }
             if let Some(due) = job.next_due(now) {
                 self.timers.insert((due, key.clone()));

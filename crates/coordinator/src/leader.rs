@@ -1,5 +1,6 @@
 //! The leader's loop.
 
+mod breaker;
 mod care;
 mod heal;
 mod load;
@@ -32,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{load::Loaded, snapshot::Snapshots};
 use crate::{
-    dispatch::Dispatch,
+    dispatch::{Dispatch, JobKey},
     metrics,
     round::{Round, Stamp},
     standby::{Config, SnapshotsKept, Stepped},
@@ -90,6 +91,8 @@ pub(crate) struct Leader<'a, B> {
     snapshots: Snapshots,
     /// Offers in a row that the broker refused.
     offers_refused: u32,
+    /// Jobs whose breaker opened in this round.
+    opened: Vec<JobKey>,
     cared_at: Timestamp,
     asked_at: Timestamp,
     /// How often it puts right what is surely stuck or executed twice; never, where it is 0.
@@ -129,6 +132,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             often: config.snapshots.clone(),
             snapshots: loaded.snapshots,
             offers_refused: 0,
+            opened: Vec::new(),
             cared_at: Timestamp::default(),
             asked_at: Timestamp::default(),
             heal_every: config.heal_every.into(),
@@ -335,6 +339,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             }
         }
         self.forget_old();
+        self.take_back_from_opened(now).await;
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub const CHUNKS: &str = "redrive_coordinator_chunks_total";
 pub const LOST: &str = "redrive_coordinator_lost_chunks_total";
 /// Chunks that were taken from a worker, by `what`: `stuck` or `duplicate`.
 pub const HEALED: &str = "redrive_coordinator_healed_chunks_total";
+/// Breakers that opened: jobs that were held up because the other side was away.
+pub const BREAKERS: &str = "redrive_coordinator_breakers_opened_total";
 /// Chunks handed out and not yet reported.
 pub const CHUNKS_OUT: &str = "redrive_coordinator_chunks_out";
 /// Batches held in memory.
@@ -51,6 +53,11 @@ pub const METRICS: &[Described] = &[
         HEALED,
         &["what"],
         "Chunks that were taken from a worker: stuck or duplicate",
+    ),
+    Described::counter(
+        BREAKERS,
+        &[],
+        "Jobs that were held up because the other side was away",
     ),
     Described::gauge(CHUNKS_OUT, &[], "Chunks handed out and not yet reported"),
     Described::gauge(BATCHES, &[], "Batches held in memory"),

@@ -12,7 +12,7 @@ use crate::{
     heal::{Execution, StuckReason},
     ids::{BatchId, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
-    pause::{JobRef, PauseReason},
+    pause::{JobRef, Outage, PauseReason},
     pipeline::{Pipeline, SpecError},
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -296,6 +296,17 @@ fn pause_event() -> impl Strategy<Value = Event> {
     let reason = prop_oneof![
         option::of(".{0,9}").prop_map(PauseReason::Asked),
         failure().prop_map(PauseReason::Misconfigured),
+        (kind(), any::<u64>(), timestamp(), any::<u32>()).prop_map(|(kind, of, until, probes)| {
+            PauseReason::Breaker(Outage {
+                failed: of / 2,
+                of,
+                window: Millis(of % 9),
+                until,
+                probes,
+                kind,
+                message: "away".to_owned(),
+            })
+        }),
     ];
     (vec(job, 0..4), option::of(reason)).prop_map(|(jobs, reason)| match reason {
         Some(reason) => Event::DispatchPaused { jobs, reason },

@@ -4,6 +4,7 @@
 //! What follows from events by itself (a tier is over, a batch is over) is not decided with the input but read off the
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
+mod breaker;
 mod documents;
 mod heal;
 mod lost;
@@ -30,6 +31,7 @@ pub use heal::heal_by_itself;
 pub use lost::{Lost, lost};
 pub use outcome::{OutcomeDecision, outcome};
 
+pub use breaker::{Tally, open, probed_unit, tally};
 pub use retry::difference;
 pub use serving::{ORPHANED_AFTER, serving};
 pub use settle::settle;

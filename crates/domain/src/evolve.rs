@@ -150,7 +150,6 @@ impl BatchState {
                 units,
                 retry_at,
                 counted,
-                kind,
                 ..
             } => {
                 let job = self.job_mut(attempt, at)?;

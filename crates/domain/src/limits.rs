@@ -43,6 +43,12 @@ pub const ATTEMPTS_EVER: u32 = 1_000;
 pub const STRIKES: u32 = 3;
 /// Units in a chunk at most where each has taken a worker with it, or run out of memory, once.
 pub const SUSPECTS_PER_CHUNK: u64 = 64;
+/// The longest window of a breaker, in milliseconds: an hour.
+pub const BREAKER_WINDOW_MS: u64 = 3_600_000;
+/// The longest that a breaker waits before it probes again, in milliseconds: 5 minutes.
+pub const BREAKER_PAUSE_MS: u64 = 300_000;
+/// Most attempts that a breaker may wait for.
+pub const BREAKER_ATTEMPTS: u64 = 1_000_000;
 /// The longest wait that the other side may ask for (`retry_after`), in milliseconds: a day.
 pub const RETRY_AFTER_MS: u64 = 86_400_000;
 /// Range of `max_retry_count`.

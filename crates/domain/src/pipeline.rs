@@ -1,5 +1,6 @@
 //! What is to be done with each document: an ordered list of tiers, each with one or more jobs.
 
+mod outage;
 mod parse;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use crate::{
     time::Millis,
 };
 
+pub use outage::{Breaker, MaxFailed};
 pub use parse::{InvalidPipeline, SpecError};
 
 /// The number of a tier, from 0.
@@ -23,6 +25,9 @@ pub struct Pipeline {
     pub name: String,
     /// At least one.
     pub tiers: Vec<TierSpec>,
+    /// How many documents may fail before nothing more is handed out; any number unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failed: Option<MaxFailed>,
 }
 
 /// One stage. A document goes on to the next when all jobs of this one succeeded for it.
@@ -75,6 +80,9 @@ pub struct JobSpec {
     /// The largest output that is kept.
     #[serde(default = "output_bytes")]
     pub max_output_bytes: u64,
+    /// When it is held up because the other side is away; never, where there is none.
+    #[serde(default = "Breaker::usual")]
+    pub breaker: Option<Breaker>,
 }
 
 fn one() -> u32 {

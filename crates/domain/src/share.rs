@@ -12,6 +12,8 @@ pub struct Share(u16);
 impl Share {
     /// All of it.
     pub const ALL: Self = Self(10_000);
+    /// 90%.
+    pub const NINE_OF_TEN: Self = Self(9_000);
 
     /// So many percent.
     ///

@@ -142,6 +142,20 @@ pub fn chunks_of_batch(shard: Shard, key: &BatchKey) -> String {
     format!("rd.work.{shard}.*.*.{}.{}.>", key.namespace, key.batch)
 }
 
+/// All chunks of a batch for a handler and a resource class.
+#[must_use]
+pub fn chunks_of_batch_for(
+    shard: Shard,
+    handler: &HandlerName,
+    class: &ResourceClass,
+    key: &BatchKey,
+) -> String {
+    format!(
+        "rd.work.{shard}.{handler}.{class}.{}.{}.>",
+        key.namespace, key.batch
+    )
+}
+
 /// A worker's heartbeats.
 #[must_use]
 pub fn heartbeat(shard: Shard, worker: &WorkerId) -> String {

@@ -119,6 +119,12 @@ impl UnitSet {
         }
     }
 
+    /// The one before which there are so many others.
+    #[must_use]
+    pub fn nth(&self, rank: u64) -> Option<Ordinal> {
+        self.0.select(u32::try_from(rank).ok()?)
+    }
+
     /// Those above an ordinal.
     #[must_use]
     pub fn after(&self, unit: Ordinal) -> Self {

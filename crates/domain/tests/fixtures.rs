@@ -19,7 +19,7 @@ use redrive_domain::{
         ResourceClass, WorkerId,
     },
     packed::Packed,
-    pause::{JobRef, PauseReason},
+    pause::{JobRef, Outage, PauseReason},
     pipeline::Pipeline,
     presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
     status::BatchStatus,
@@ -556,5 +556,21 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
     check(
         "signal.stop_execution",
         &Signal::StopExecution { worker, chunk },
+    );
+}
+
+#[test]
+fn why_a_breaker_is_open_is_read_as_it_was_written() {
+    check(
+        "pause.breaker",
+        &PauseReason::Breaker(Outage {
+            failed: 100,
+            of: 104,
+            window: Millis::seconds(30),
+            until: at(),
+            probes: 2,
+            kind: FailureKind::UNAVAILABLE,
+            message: "nobody there".to_owned(),
+        }),
     );
 }

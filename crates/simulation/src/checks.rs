@@ -331,7 +331,17 @@ impl Checks {
             job: chunk.job,
         };
         let paused = self.history.paused_since(&key, &job);
-        if paused.is_some_and(|seq| seq <= knows) {
+        let known = paused.filter(|(seq, _)| *seq <= knows);
+        let probes = known
+            .and_then(|(_, until)| until)
+            .is_some_and(|until| chunk.at >= until);
+        if probes && chunk.units.len() != 1 {
+            self.fail(format!(
+                "{} units of {job:?} of {key} are handed out to find out whether the other side is back",
+                chunk.units.len()
+            ));
+        }
+        if known.is_some() && !probes {
             self.fail(format!(
                 "a chunk of {key} is handed out by one who knows that {job:?} is paused"
             ));
@@ -400,6 +410,8 @@ fn kind_of(event: &Event) -> &'static str {
         Event::DispatchPaused { reason, .. } => match reason {
             PauseReason::Asked(_) => "jobs paused by users",
             PauseReason::Misconfigured(_) => "jobs paused by misconfigured handlers",
+            PauseReason::Breaker(outage) if outage.probes > 0 => "probes that failed",
+            PauseReason::Breaker(_) => "breakers that opened",
         },
         Event::RetryScheduled { plan_seq, .. } if plan_seq.is_some() => "plans carried out",
         event => event.name(),

@@ -45,6 +45,7 @@ impl Dispatch {
         held.life.shown(now);
         self.ready.insert(&held.pool, key);
         if held.units.is_empty() {
+            run.ended(outcome.chunk);
             self.chunks.remove(&outcome.chunk);
         }
     }
@@ -168,6 +169,7 @@ impl Dispatch {
         let held = self.chunks.remove(&id)?;
         if let Some(run) = self.jobs.get_mut(&held.key) {
             run.out.remove(&held.units);
+            run.ended(id);
         }
         self.ready.insert(&held.pool, held.key.clone());
         Some(held)

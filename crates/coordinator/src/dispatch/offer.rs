@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use redrive_domain::{
+    decide::probed_unit,
     ids::{BatchKey, ChunkId},
+    pause::Paused,
     state::BatchState,
     time::{Millis, Timestamp},
+    units::UnitSet,
     work::Chunk,
 };
 
@@ -109,7 +112,12 @@ impl Dispatch {
         let batch = batch?;
         let (spec, job) = batch.job(key.tier, &key.job)?;
         let run = self.jobs.entry(key.clone()).or_default();
-        let candidates = job.ready(now).minus(&run.out).take(*most);
+        let ready = job.ready(now).minus(&run.out);
+        let outage = job.paused.as_ref().and_then(Paused::outage);
+        let candidates = match outage {
+            None => ready.take(*most),
+            Some(outage) => UnitSet::from([probed_unit(outage, &ready)?]),
+        };
         // A chunk is of one attempt; others follow in chunks of their own.
         let (ended, mut units) = job.attempts.split(&candidates).into_iter().next()?;
         let (documents, inputs) = loop {
@@ -141,6 +149,7 @@ impl Dispatch {
             trace: None,
         };
         run.out.add(&units);
+        run.probe = outage.map(|_| chunk.id).or(run.probe);
         #[allow(clippy::cast_precision_loss)]
         if spec.rate_limit.is_some() {
             run.tokens -= units.len() as f64;

@@ -22,10 +22,16 @@ pub(super) fn queue_of(
     let batch = batches
         .get(&key.batch)
         .filter(|batch| batch.status == BatchStatus::Running)?;
-    let (spec, job) = batch
-        .job(key.tier, &key.job)
-        .filter(|(_, job)| job.paused.is_none())?;
+    let (spec, job) = batch.job(key.tier, &key.job)?;
     let run = jobs.entry(key.clone()).or_default();
+    let most = match &job.paused {
+        None => u64::MAX,
+        // One at a time finds out whether the other side is back.
+        Some(paused) => {
+            paused.outage().filter(|outage| outage.until <= now)?;
+            u64::from(run.probe.is_none())
+        }
+    };
     let kind = *run
         .kind
         .get_or_insert_with(|| Kind::of(&key.batch.namespace, spec));
@@ -34,7 +40,7 @@ pub(super) fn queue_of(
         namespace: key.batch.namespace.clone(),
         pool: pool_of(spec),
         priority: spec.priority,
-        ready: job.ready(now).minus(&run.out).len(),
+        ready: job.ready(now).minus(&run.out).len().min(most),
         unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
     })

@@ -223,15 +223,16 @@ impl<B: Broker> Leader<'_, B> {
             at: self.clock.now(),
             random: self.chance.number(),
         };
-        let decision = decide::outcome(self.batches.get(&key), outcome, now);
-        if decision.superseded > 0 {
-            ::metrics::counter!(metrics::SUPERSEDED).increment(decision.superseded);
-        }
         let origin = Origin {
             cause: Cause::Chunk(outcome.chunk),
             actor: None,
             trace,
         };
+        self.watch_outages(outcome, &origin, now.at, round);
+        let decision = decide::outcome(self.batches.get(&key), outcome, now);
+        if decision.superseded > 0 {
+            ::metrics::counter!(metrics::SUPERSEDED).increment(decision.superseded);
+        }
         for event in decision.events {
             self.emit(round, &key, &origin, event);
         }

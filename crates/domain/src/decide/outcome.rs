@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Now, pause};
+use super::{Now, breaker, pause};
 use crate::{
     event::{Attempt, Event},
     failure::{Failure, FailureClass, FailureKind},
@@ -92,12 +92,14 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
     }
     let mut next: BTreeMap<(FailureClass, FailureKind, Next), Vec<FailedUnits>> = BTreeMap::new();
     let mut misconfigured = None;
+    let mut probe = breaker::Probe::new(job, ended);
     for failed in &outcome.failures {
         let units = take(&failed.units);
         ended += units.len();
         if failed.failure.kind == FailureKind::MISCONFIGURED && !units.is_empty() {
             misconfigured.get_or_insert_with(|| failed.failure.clone());
         }
+        probe.note(&failed.failure, &units);
         // One random number for the whole report: those that failed alike in it stay together, in one event,
         // however their messages differ.
         for (what, units) in dispose(spec, job, &failed.failure, &units, outcome.attempt, now) {
@@ -132,6 +134,8 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
             job: outcome.job.clone(),
         };
         events.extend(pause::misconfigured(batch, at, failure, ended));
+    } else {
+        events.extend(probe.end(spec, outcome, now.at));
     }
     OutcomeDecision { events, superseded }
 }
@@ -213,6 +217,16 @@ fn dispose(
                 (what, part)
             })
             .collect();
+    }
+    // While the other side is away, failing says nothing of the document either.
+    if breaker::is_open(job) && breaker::is_outage(failure) {
+        let wait = spec.backoff.wait(1, now.random).max(asked);
+        let retry_at = due(now.at, wait);
+        let what = Next::Attempt {
+            retry_at,
+            counted: false,
+        };
+        return vec![(what, units.clone())];
     }
     let most = match failure.class {
         FailureClass::Unknown => UNKNOWN_ATTEMPTS,

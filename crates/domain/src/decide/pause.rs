@@ -88,7 +88,9 @@ fn wanted(batch: &BatchState, jobs: Vec<JobRef>, paused: bool) -> Vec<JobRef> {
     let is_paused = |at: &JobRef| {
         batch
             .job(at.tier, &at.job)
-            .is_some_and(|(_, job)| job.paused.is_some())
+            .and_then(|(_, job)| job.paused.as_ref())
+            // What goes on by itself can be paused, and can be told to go on at once.
+            .is_some_and(|pause| paused || pause.waits_for_somebody())
     };
     jobs.into_iter()
         .filter(|job| is_paused(job) == paused)
@@ -105,7 +107,11 @@ pub(super) fn misconfigured(
     let (_, job) = batch.job(at.tier, &at.job)?;
     let before = batch.tiers.get(..usize::from(at.tier))?;
     let more = job.open.len() > ended || !batch.submitted || before.iter().any(TierState::is_open);
-    (more && job.paused.is_none()).then(|| Event::DispatchPaused {
+    let is_new = job
+        .paused
+        .as_ref()
+        .is_none_or(|it| !it.waits_for_somebody());
+    (more && is_new).then(|| Event::DispatchPaused {
         jobs: vec![at],
         reason: PauseReason::Misconfigured(failure),
     })

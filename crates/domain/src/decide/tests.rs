@@ -1,6 +1,7 @@
 //! What the domain decides, told as stories: given a pipeline, when this is asked or reported, then these events.
 
 mod attempts;
+mod breaker;
 mod cancel;
 mod commands;
 mod documents;

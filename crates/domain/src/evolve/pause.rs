@@ -21,9 +21,17 @@ impl BatchState {
             seq,
         };
         self.each(jobs, |job| {
-            let new = job.paused.is_none();
-            job.paused.get_or_insert_with(|| paused.clone());
-            new
+            // Whoever waits for somebody goes on waiting; an outage gives way to that, and to news of itself.
+            let at = match &job.paused {
+                Some(before) if before.waits_for_somebody() => return false,
+                Some(before) if paused.outage().is_some() => before.at,
+                _ => at,
+            };
+            job.paused = Some(Paused {
+                at,
+                ..paused.clone()
+            });
+            true
         })
     }
 

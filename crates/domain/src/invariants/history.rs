@@ -8,7 +8,7 @@ use crate::{
     command::Accepted,
     event::{Attempt, Cause, Envelope, Event},
     ids::{BatchKey, CommandId, EventId, JobName},
-    pause::JobRef,
+    pause::{JobRef, PauseReason},
     pipeline::TierNum,
     time::Timestamp,
     units::{Ordinal, UnitSet},
@@ -37,8 +37,8 @@ struct Story {
     units: BTreeMap<(TierNum, JobName, Ordinal), Unit>,
     /// Jobs that nobody served, until they were served.
     orphaned: BTreeSet<JobRef>,
-    /// Jobs that are paused, and since which sequence.
-    paused: BTreeMap<JobRef, u64>,
+    /// Jobs that are paused, since which sequence, and until when, where that ends by itself.
+    paused: BTreeMap<JobRef, (u64, Option<Timestamp>)>,
     commands: BTreeMap<CommandId, Act>,
     refused: BTreeSet<CommandId>,
     seqs: BTreeSet<u64>,
@@ -155,9 +155,9 @@ impl History {
         self.batches.get(key)?.cancelled_seq
     }
 
-    /// Since which sequence a job of a batch is paused, where it is.
+    /// Since which sequence a job of a batch is paused, and until when, where it is and that ends by itself.
     #[must_use]
-    pub fn paused_since(&self, key: &BatchKey, job: &JobRef) -> Option<u64> {
+    pub fn paused_since(&self, key: &BatchKey, job: &JobRef) -> Option<(u64, Option<Timestamp>)> {
         self.batches.get(key)?.paused.get(job).copied()
     }
 
@@ -229,9 +229,16 @@ impl Story {
                 self.paused.clear();
             }
             Event::TierCompleted { tier, .. } => self.paused.retain(|job, _| job.tier != *tier),
-            Event::DispatchPaused { jobs, .. } => {
+            Event::DispatchPaused { jobs, reason } => {
+                let until = match reason {
+                    PauseReason::Breaker(outage) => Some(outage.until),
+                    PauseReason::Asked(_) | PauseReason::Misconfigured(_) => None,
+                };
                 for job in jobs {
-                    self.paused.entry(job.clone()).or_insert(seq);
+                    let standing = self.paused.entry(job.clone()).or_insert((seq, until));
+                    if standing.1.is_some() {
+                        *standing = (seq, until);
+                    }
                 }
             }
             Event::DispatchResumed { jobs } => self.paused.retain(|job, _| !jobs.contains(job)),

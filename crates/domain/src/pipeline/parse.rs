@@ -1,13 +1,14 @@
 //! Reading a pipeline so that somebody who wrote three mistakes is told of three, each with its place.
 
 mod fields;
+mod outage;
 
 use std::fmt;
 
 use serde_json::Value;
 
 use self::fields::Fields;
-use super::{Backoff, JobSpec, Pipeline, RateLimit, TierSpec};
+use super::{Backoff, Breaker, JobSpec, Pipeline, RateLimit, TierSpec};
 use crate::{
     ids::{HandlerName, JobName, ResourceClass},
     limits::{ATTEMPTS, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES, TIERS},
@@ -57,9 +58,14 @@ pub(super) fn pipeline(value: &Value) -> Result<Pipeline, InvalidPipeline> {
     let mut top = Fields::new(value, String::new(), &mut errors);
     let name = top.text("name").unwrap_or_else(|| "pipeline".to_owned());
     let tiers = top.list("tiers", 1..=TIERS, tier);
+    let max_failed = outage::max_failed(&mut top);
     top.finish();
     if errors.is_empty() {
-        Ok(Pipeline { name, tiers })
+        Ok(Pipeline {
+            name,
+            tiers,
+            max_failed,
+        })
     } else {
         Err(InvalidPipeline(errors))
     }
@@ -116,6 +122,7 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
     let max_output_bytes = job.integer("max_output_bytes", 0..=OUTPUT_BYTES_MAX);
     let backoff = job.nested("backoff", backoff);
     let rate_limit = job.nested("rate_limit", rate_limit);
+    let breaker = job.nested("breaker", outage::breaker);
     let params = job.get("params").cloned().unwrap_or(Value::Null);
     if !(params.is_null() || params.is_object()) {
         job.error("params", "is to be a table");
@@ -139,6 +146,7 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
         backoff: backoff.unwrap_or_default(),
         rate_limit,
         max_output_bytes: max_output_bytes.unwrap_or(OUTPUT_BYTES),
+        breaker: breaker.unwrap_or(Some(Breaker::USUAL)),
     })
 }
 

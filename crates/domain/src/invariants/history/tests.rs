@@ -208,10 +208,10 @@ fn a_job_is_paused_until_it_is_resumed_or_retried_or_its_tier_is_over() {
     };
     log.fine(pause());
     log.fine(pause());
-    assert_eq!(log.history.paused_since(&key, &job(0)), Some(4));
+    assert_eq!(log.history.paused_since(&key, &job(0)), Some((4, None)));
     log.fine(Event::DispatchResumed { jobs: vec![job(0)] });
     assert_eq!(log.history.paused_since(&key, &job(0)), None);
-    assert_eq!(log.history.paused_since(&key, &job(1)), Some(4));
+    assert_eq!(log.history.paused_since(&key, &job(1)), Some((4, None)));
     log.fine(Event::BatchCancelled {
         reason: None,
         documents: 4,

@@ -1,0 +1,174 @@
+//! What an outage costs. Time is simulated: these take no time to speak of.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use redrive_domain::{
+    event::Event,
+    failure::{Failure, FailureKind},
+    ids::BatchKey,
+    pause::{Outage, PauseReason},
+    state::BatchState,
+    status::BatchStatus,
+};
+use serde_json::json;
+use support::{Sim, done};
+use tokio::time::{Instant, sleep};
+
+/// The other side of a handler: it is there or away, and counts what it is asked.
+#[derive(Clone, Default)]
+struct Other {
+    away: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
+}
+
+impl Other {
+    fn is_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn worker(&self, sim: &Sim, name: &str) {
+        let other = self.clone();
+        sim.worker(name, 4, move |_, _| {
+            other.asked.fetch_add(1, Ordering::SeqCst);
+            let away = other.away.load(Ordering::SeqCst);
+            async move {
+                sleep(Duration::from_millis(10)).await;
+                match away {
+                    true => Err(Failure::new(FailureKind::UNAVAILABLE, "nobody there")),
+                    false => done(),
+                }
+            }
+        });
+    }
+}
+
+fn outage(state: &BatchState) -> Option<Outage> {
+    let job = state.jobs().next().expect("there is a job").2;
+    job.paused.as_ref()?.outage().cloned()
+}
+
+/// The probes of each outage that the log tells of that failed, and how many of them ended.
+async fn outages(sim: &Sim, key: &BatchKey) -> (Vec<u32>, usize) {
+    let (mut probes, mut resumed) = (Vec::new(), 0);
+    for (_, envelope) in sim.events(key).await {
+        match envelope.event {
+            Event::DispatchPaused {
+                reason: PauseReason::Breaker(outage),
+                ..
+            } => match probes.last_mut() {
+                Some(last) if outage.probes > 0 => *last = outage.probes,
+                _ => probes.push(outage.probes),
+            },
+            Event::DispatchResumed { .. } => resumed += 1,
+            _ => {}
+        }
+    }
+    (probes, resumed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_opens_the_breaker_costs_few_attempts_and_ends_by_itself() {
+    let mut sim = Sim::new().await;
+    let _leader = sim.coordinator("a");
+    let other = Other::default();
+    other.is_away(true);
+    other.worker(&sim, "w");
+    let key = sim.submit(json!({ "max_attempts": 3 }), 3_000).await;
+    let began = Instant::now();
+    let state = sim
+        .until(&key, "two probes failed", |state| {
+            outage(state).is_some_and(|it| it.probes == 2)
+        })
+        .await;
+    // 15 and 30 seconds, and what it took to notice.
+    assert!(
+        began.elapsed() >= Duration::from_secs(45),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(state.counts().open, 3_000, "nothing has failed for good");
+    let burnt = other.asked();
+    assert!(burnt < 500, "{burnt} attempts were made in vain");
+    other.is_away(false);
+    let state = sim.over(&key).await;
+    assert_eq!(state.status, BatchStatus::Completed);
+    assert_eq!(outages(&sim, &key).await, (vec![2], 1));
+    assert_eq!(other.asked(), burnt + 3_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_waits_as_long_and_probes_as_well() {
+    let mut sim = Sim::new().await;
+    let leader = sim.coordinator("a");
+    let other = Other::default();
+    other.is_away(true);
+    other.worker(&sim, "w");
+    let key = sim.submit(json!({ "max_attempts": 1 }), 1_000).await;
+    let state = sim
+        .until(&key, "it is open", |state| outage(state).is_some())
+        .await;
+    let until = outage(&state).unwrap().until;
+    let _standby = sim.coordinator("b");
+    leader.abort();
+    let state = sim
+        .until(&key, "a probe failed", |state| {
+            outage(state).is_some_and(|it| it.probes == 1)
+        })
+        .await;
+    assert!(state.last_at >= until);
+    other.is_away(false);
+    let state = sim.over(&key).await;
+    let failed = state.counts().failed;
+    assert!(failed < 200, "{failed} failed before it opened");
+    assert_eq!(outages(&sim, &key).await, (vec![1], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_in_the_middle_is_noticed_whatever_went_well_before() {
+    let mut sim = Sim::new().await;
+    let _leader = sim.coordinator("a");
+    let other = Other::default();
+    other.worker(&sim, "w");
+    let key = sim.submit(json!({}), 5_000).await;
+    sim.until(&key, "half of it is done", |state| {
+        state.counts().completed > 2_500
+    })
+    .await;
+    other.is_away(true);
+    sim.until(&key, "it is open", |state| outage(state).is_some())
+        .await;
+    assert!(other.asked() < 4_000, "{}", other.asked());
+    other.is_away(false);
+    let state = sim.over(&key).await;
+    assert_eq!(state.status, BatchStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_breaker_every_attempt_is_burnt() {
+    let mut sim = Sim::new().await;
+    let _leader = sim.coordinator("a");
+    let other = Other::default();
+    other.is_away(true);
+    other.worker(&sim, "w");
+    let job = json!({ "max_attempts": 3, "breaker": false });
+    let key = sim.submit(job, 300).await;
+    let state = sim.over(&key).await;
+    assert_eq!(state.status, BatchStatus::Failed);
+    assert_eq!(
+        (other.asked(), outages(&sim, &key).await),
+        (900, (vec![], 0))
+    );
+}
