@@ -375,6 +375,12 @@ impl Reader {
         Ok(item)
     }
 
+    /// The header, once it was taken.
+    #[must_use]
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
     fn event(&self, key: &BatchKey, line: &[u8]) -> Result<StoredEvent, Broken> {
         let event = StoredEvent::read(line).ok_or_else(|| self.corrupted("it is no event"))?;
         if event.seq <= self.last_seq {

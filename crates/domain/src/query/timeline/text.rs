@@ -206,8 +206,10 @@ fn joined(parts: impl Iterator<Item = String>, between: &str) -> String {
 }
 
 fn brief(text: &str) -> String {
-    let mut short: String = text.chars().take(CHARS).collect();
-    if short.len() < text.len() {
+    // Texts of users could move a cursor.
+    let harmless = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().map(harmless).take(CHARS).collect();
+    if text.chars().nth(CHARS).is_some() {
         short.push('…');
     }
     short
