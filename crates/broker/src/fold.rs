@@ -4,6 +4,7 @@ use futures::StreamExt;
 use redrive_domain::{
     event::Envelope,
     evolve::{Batches, evolve_among},
+    query::At,
     time::Timestamp,
 };
 
@@ -18,6 +19,15 @@ pub enum Until {
     Seq(u64),
     /// To the last event that was decided by this time.
     Time(Timestamp),
+}
+
+impl From<At> for Until {
+    fn from(at: At) -> Self {
+        match at {
+            At::Seq(seq) => Self::Seq(seq),
+            At::Time(time) => Self::Time(time),
+        }
+    }
 }
 
 /// What a part of the log amounts to.

@@ -5,6 +5,7 @@ mod history;
 mod look;
 mod roles;
 mod run;
+mod time;
 mod tools;
 
 use std::path::PathBuf;
@@ -13,10 +14,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use redrive_domain::{ids::Namespace, pipeline::TierNum, query::BatchRef};
 
 pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
-pub(crate) use history::{EventsArgs, ReplayArgs};
+pub(crate) use history::{EventsArgs, Of, ReplayArgs, Show};
 pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
 pub(crate) use run::{Inputs, RunArgs, SubmitArgs, WatchArgs};
+pub(crate) use time::{DiffArgs, ExportArgs, TimelineArgs};
 pub(crate) use tools::{CompletionsArgs, ConfigAction, DoctorArgs, ManArgs, WorkersArgs};
 
 /// See what failed in a batch, where and why, and redrive only that.
@@ -105,8 +107,14 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     /// Print events of the log, one JSON object a line
     Events(EventsArgs),
-    /// Fold the log afresh, up to any moment, and print the state
+    /// Fold the log, or an exported file, afresh up to any moment, and print the state
     Replay(ReplayArgs),
+    /// Tell what changed between two moments, document by document
+    Diff(DiffArgs),
+    /// Tell what happened to a batch, in few lines
+    Timeline(TimelineArgs),
+    /// Write a batch to standard output as a file that can be mailed, and replayed with no broker
+    Export(ExportArgs),
     /// List the batches of the namespace, the last one first
     Batches(BatchesArgs),
     /// Show what Redrive does, on real files and a small web server, in under a minute

@@ -1,5 +1,6 @@
 //! The commands.
 
+pub(crate) mod archive;
 pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod control;
@@ -10,5 +11,6 @@ pub(crate) mod history;
 pub(crate) mod look;
 pub(crate) mod roles;
 pub(crate) mod run;
+pub(crate) mod time;
 pub(crate) mod top;
 pub(crate) mod workers;

@@ -25,7 +25,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        bench, config, control, demo, doctor, generate, history, look, roles, run, top, workers,
+        archive, bench, config, control, demo, doctor, generate, history, look, roles, run, time,
+        top, workers,
     },
     exit::Exit,
     settings::Settings,
@@ -102,6 +103,9 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
         Command::Worker(args) => roles::worker(&settings, args).await,
         Command::Projector(args) => roles::projector(&settings, args).await,
         Command::Bench(args) => bench::bench(&settings, &cli.global, args).await,
+        Command::Replay(args) if args.file().is_some() => {
+            archive::replay(settings.output, args).await
+        }
         Command::Embedded => {
             embedded::serve(Folder::new(&settings.data)?).await?;
             Ok(Exit::Done)
@@ -135,6 +139,9 @@ async fn use_system(
         Command::Workers(args) => workers::workers(&app, args).await,
         Command::Events(args) => history::events(&app, args).await,
         Command::Replay(args) => history::replay(&app, args).await,
+        Command::Diff(args) => time::diff(&app, args).await,
+        Command::Timeline(args) => time::timeline(&app, args).await,
+        Command::Export(args) => archive::export(&app, args).await,
         // These have been dealt with.
         Command::Demo(_)
         | Command::Bench(_)

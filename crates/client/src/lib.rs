@@ -1,5 +1,6 @@
 //! What one who uses Redrive does: give commands, ask questions, hand documents over. The CLI and the gateway share it.
 
+mod export;
 mod upload;
 
 use std::time::Duration;
@@ -10,13 +11,15 @@ use redrive_domain::{
     command::{Accepted, Answer, Command, Refusal, Written},
     ids::{BatchId, Bucket, CommandId, Namespace},
     query::{
-        BatchSummary, BatchView, DocumentRow, FailureRow, ListBatches, ListDocuments, ListFailures,
-        ListResults, OfBatch, Page, ReadState, ResultRow, StatePiece,
+        BatchSummary, BatchView, Change, Diff, DocumentRow, FailureRow, ListBatches, ListChanges,
+        ListDocuments, ListFailures, ListResults, OfBatch, Page, ReadState, ReadTimeline,
+        ResultRow, StatePiece, TimelineRow,
     },
     subject,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use export::{Export, ExportError};
 pub use upload::{Upload, UploadError};
 
 /// How long to wait for an answer before asking again.
@@ -187,6 +190,30 @@ impl<B: Broker> Client<B> {
         query: ListResults,
     ) -> impl Stream<Item = Result<ResultRow, ClientError>> + '_ {
         self.pages("results", query, |query, after| query.after = Some(after))
+    }
+
+    /// What changed between two moments: the first page, with how much it is in all.
+    ///
+    /// # Errors
+    /// Where there is no such batch, or nobody answers.
+    pub async fn diff(&self, query: &ListChanges) -> Result<Diff, ClientError> {
+        self.query("diff", query).await
+    }
+
+    /// The documents that changed between two moments, page by page.
+    pub fn changes(
+        &self,
+        query: ListChanges,
+    ) -> impl Stream<Item = Result<Change, ClientError>> + '_ {
+        self.pages("diff", query, |query, after| query.after = Some(after))
+    }
+
+    /// What happened to a batch, page by page.
+    pub fn timeline(
+        &self,
+        query: ReadTimeline,
+    ) -> impl Stream<Item = Result<TimelineRow, ClientError>> + '_ {
+        self.pages("timeline", query, |query, after| query.after = Some(after))
     }
 
     fn pages<Q, A>(

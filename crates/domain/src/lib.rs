@@ -13,6 +13,7 @@ pub mod decide;
 pub mod document;
 pub mod event;
 pub mod evolve;
+pub mod export;
 pub mod failure;
 pub mod heal;
 pub mod ids;

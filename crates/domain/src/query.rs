@@ -1,7 +1,9 @@
 //! What can be asked of a projector, and what it answers. All of it travels as JSON: requests on
 //! `rd.qry.<namespace>.<query>`, answers as [`crate::command::Answer`].
 
+mod diff;
 mod refer;
+mod timeline;
 mod view;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,11 @@ use crate::{
     units::{Ordinal, UnitSet},
 };
 
+pub use diff::{
+    Change, Changes, Diff, DocumentStatus, JobFailure, ListChanges, Standing, Transition,
+};
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
+pub use timeline::{Chapters, ReadTimeline, TimelineRow};
 pub use view::{BatchView, JobView, TierView};
 
 /// Entries on a page, unless the asker says otherwise.
@@ -42,6 +48,10 @@ pub enum Query {
     Documents(ListDocuments),
     /// `state`: the canonical bytes of a batch's state, piece by piece.
     State(ReadState),
+    /// `diff`: what became of the documents between two moments.
+    Diff(ListChanges),
+    /// `timeline`: what happened to a batch, in few lines.
+    Timeline(ReadTimeline),
 }
 
 /// Asks for a list of batches.

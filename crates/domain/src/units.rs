@@ -157,6 +157,12 @@ impl UnitSet {
         Self(&self.0 - &other.0)
     }
 
+    /// Those that are in just one of the two.
+    #[must_use]
+    pub fn xor(&self, other: &Self) -> Self {
+        Self(&self.0 ^ &other.0)
+    }
+
     /// Adds all of the other.
     pub fn add(&mut self, other: &Self) {
         self.0 |= &other.0;

@@ -11,13 +11,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::shared::Unavailable;
 
 /// The names of the queries.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "batches",
     "status",
     "failures",
     "results",
     "documents",
     "state",
+    "diff",
+    "timeline",
 ];
 
 /// Why there is no answer.
@@ -82,6 +84,8 @@ pub(crate) fn question(name: &str, payload: &[u8]) -> Result<Query, Refusal> {
         "failures" => fields(payload).map(Query::Failures),
         "results" => fields(payload).map(Query::Results),
         "documents" => fields(payload).map(Query::Documents),
+        "diff" => fields(payload).map(Query::Diff),
+        "timeline" => fields(payload).map(Query::Timeline),
         _ => fields(payload).map(Query::State),
     }
 }

@@ -102,21 +102,48 @@ impl Detail {
     }
 }
 
+/// Where single messages of a log are read.
+pub(crate) trait Source: Send + Sync {
+    /// Grows whenever it has become another log.
+    fn epoch(&self) -> u64;
+
+    /// The message of that sequence, where it is there.
+    fn get(&self, seq: u64) -> impl Future<Output = Result<Option<Entry>, String>> + Send;
+}
+
+/// The log of a broker, as far as a view of it goes.
+pub(crate) struct Live<B> {
+    pub(crate) broker: B,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl<B: Broker> Source for Live<B> {
+    fn epoch(&self) -> u64 {
+        self.shared.read().epoch
+    }
+
+    async fn get(&self, seq: u64) -> Result<Option<Entry>, String> {
+        self.broker.get(seq).await.map_err(|e| e.to_string())
+    }
+}
+
 /// See the module.
-pub(crate) struct Details<B> {
-    broker: B,
-    shared: Arc<Shared>,
-    /// By the view's epoch, since it may become another log, and the sequence.
+pub(crate) struct Details<S> {
+    source: S,
+    /// By the source's epoch and the sequence.
     cache: Mutex<Lru<(u64, u64), Arc<Detail>>>,
 }
 
-impl<B: Broker> Details<B> {
-    pub(crate) fn new(broker: B, shared: Arc<Shared>, cache_bytes: usize) -> Self {
+impl<S: Source> Details<S> {
+    pub(crate) fn new(source: S, cache_bytes: usize) -> Self {
         Self {
-            broker,
-            shared,
+            source,
             cache: Mutex::new(Lru::new(cache_bytes)),
         }
+    }
+
+    pub(crate) fn source(&self) -> &S {
+        &self.source
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Lru<(u64, u64), Arc<Detail>>> {
@@ -124,7 +151,7 @@ impl<B: Broker> Details<B> {
     }
 
     async fn at(&self, seq: u64) -> Result<Arc<Detail>, Unavailable> {
-        let key = (self.shared.read().epoch, seq);
+        let key = (self.source.epoch(), seq);
         if let Some(detail) = self.cache().get(&key) {
             return Ok(detail);
         }
@@ -133,11 +160,7 @@ impl<B: Broker> Details<B> {
                 "message {seq} of the log cannot be read ({why}): ask again"
             ))
         };
-        let found = self
-            .broker
-            .get(seq)
-            .await
-            .map_err(|e| unreadable(e.to_string()))?;
+        let found = self.source.get(seq).await.map_err(unreadable)?;
         let entry = found.ok_or_else(|| unreadable("it is not there".into()))?;
         let detail = Arc::new(Detail::of(&entry).map_err(unreadable)?);
         // Decoded it takes about twice its encoded size, and something for each text.

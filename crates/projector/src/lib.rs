@@ -4,9 +4,10 @@
 //! belongs to (`store`), and made anew from the log whenever anything is wrong with it (`follow`). There may be any
 //! number of projectors, each with its own folder.
 //!
-//! [`differences`] is for those who check one against the log.
+//! [`differences`] is for those who check one against the log, [`Archive`] for those who have a batch as a file.
 
 mod answer;
+mod archive;
 mod blocking;
 mod clock;
 mod details;
@@ -29,6 +30,7 @@ use redrive_domain::subject::Shard;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use archive::{Archive, ArchiveError, Checked};
 pub use blocking::{Blocking, Work};
 pub use clock::Clock;
 pub use differences::{Difference, differences};

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use redrive_broker::Broker;
 use redrive_domain::{
     command::Refusal,
     document::Output,
@@ -22,7 +21,7 @@ use serde::Serialize;
 
 use crate::{
     answer::Failed,
-    details::{Detail, Details, Name},
+    details::{Detail, Details, Name, Source},
 };
 
 /// Units whose outputs are looked up together: outputs may be large, and a page may be full after a few.
@@ -145,14 +144,14 @@ fn documents_of(slots: &[Slot<'_>]) -> UnitSet {
 }
 
 /// Rows until the page is full.
-struct Filling<T> {
-    items: Vec<T>,
+pub(crate) struct Filling<T> {
+    pub(crate) items: Vec<T>,
     bytes: usize,
     budget: usize,
 }
 
 impl<T: Serialize> Filling<T> {
-    fn new(max_payload: usize) -> Self {
+    pub(crate) fn new(max_payload: usize) -> Self {
         Self {
             items: Vec::new(),
             bytes: 0,
@@ -161,7 +160,7 @@ impl<T: Serialize> Filling<T> {
     }
 
     /// Adds a row if it fits; the first always does.
-    fn add(&mut self, row: T) -> bool {
+    pub(crate) fn add(&mut self, row: T) -> bool {
         let size = serde_json::to_vec(&row).map_or(0, |bytes| bytes.len() + 1);
         if !self.items.is_empty() && self.bytes + size > self.budget {
             return false;
@@ -183,7 +182,7 @@ fn check_tier(state: &BatchState, tier: Option<TierNum>) -> Result<(), Refusal> 
     }
 }
 
-fn unnamed() -> Name {
+pub(crate) fn unnamed() -> Name {
     // The state says that the document is there; that its name is not can only be damage.
     Name {
         id: String::new(),
@@ -214,8 +213,8 @@ fn failed_units(
 }
 
 /// The units of a batch that are failed now.
-pub(crate) async fn failures<B: Broker>(
-    details: &Details<B>,
+pub(crate) async fn failures<S: Source>(
+    details: &Details<S>,
     max_payload: usize,
     state: &BatchState,
     as_of: u64,
@@ -318,8 +317,8 @@ fn finish<T>(page: Filling<T>, next: Option<Cursor>, as_of: u64) -> Page<T> {
 }
 
 /// What the jobs of a tier made of the documents.
-pub(crate) async fn results<B: Broker>(
-    details: &Details<B>,
+pub(crate) async fn results<S: Source>(
+    details: &Details<S>,
     max_payload: usize,
     state: &BatchState,
     as_of: u64,
@@ -441,8 +440,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The documents of some ordinals. Where not all fit, `next` is the first ordinal that did not.
-pub(crate) async fn documents<B: Broker>(
-    details: &Details<B>,
+pub(crate) async fn documents<S: Source>(
+    details: &Details<S>,
     max_payload: usize,
     state: &BatchState,
     as_of: u64,

@@ -1,5 +1,7 @@
 //! Answering questions.
 
+mod time;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -7,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use redrive_broker::{Broker, Request, ServiceSpec, Until, fold};
+use redrive_broker::{Broker, Request, ServiceSpec};
 use redrive_domain::{
     command::Refusal,
     ids::{BatchId, BatchKey, Namespace},
@@ -28,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config,
     answer::{Encoded, Failed, address, encode, limit, question},
-    details::Details,
+    details::{Details, Live},
     lru::Lru,
     metrics,
     rows::{self, bad_cursor, hex},
@@ -55,7 +57,7 @@ type States = Lru<(u64, BatchKey, u64), Arc<Vec<u8>>>;
 pub(crate) struct Server<B> {
     broker: B,
     shared: Arc<Shared>,
-    details: Details<B>,
+    details: Details<Live<B>>,
     /// The bytes of states that are being read piece by piece.
     states: Mutex<States>,
     /// Batches as they were, so that the pages of one question are not each folded afresh.
@@ -67,7 +69,13 @@ pub(crate) struct Server<B> {
 impl<B: Broker> Server<B> {
     pub(crate) fn new(broker: B, shared: Arc<Shared>, config: Config) -> Self {
         Self {
-            details: Details::new(broker.clone(), Arc::clone(&shared), config.cache_bytes),
+            details: Details::new(
+                Live {
+                    broker: broker.clone(),
+                    shared: Arc::clone(&shared),
+                },
+                config.cache_bytes,
+            ),
             states: Mutex::new(Lru::new(config.cache_bytes)),
             past: Mutex::new(Lru::new(PAST)),
             answering: Semaphore::new(ANSWERING),
@@ -164,6 +172,8 @@ impl<B: Broker> Server<B> {
             Query::Results(ask) => encode(self.results(namespace, &ask).await),
             Query::Documents(ask) => encode(self.documents(namespace, &ask).await),
             Query::State(ask) => encode(self.state(namespace, &ask).await),
+            Query::Diff(ask) => encode(self.diff(namespace, &ask).await),
+            Query::Timeline(ask) => encode(self.timeline(namespace, &ask).await),
         }
     }
 
@@ -216,43 +226,17 @@ impl<B: Broker> Server<B> {
         }
     }
 
-    /// A batch as of a moment: folded from the log.
+    /// A batch as of a moment at which it was there.
     async fn as_it_was(
         &self,
         now: &Arc<BatchState>,
         at: At,
         as_of: u64,
     ) -> Result<Found<Arc<BatchState>>, Failed> {
-        let (until, seq) = match at {
-            At::Seq(seq) if seq > as_of => {
-                let message = format!("is {seq}: the log ends at {as_of}");
-                return Err(Refusal::invalid("at", message).into());
-            }
-            At::Seq(seq) if seq >= now.last_seq => {
-                let what = Arc::clone(now);
-                return Ok(Found { what, as_of: seq });
-            }
-            At::Seq(seq) => (Until::Seq(seq), Some(seq)),
-            At::Time(time) => (Until::Time(time), None),
-        };
-        let past = || self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = seq.map(|seq| (self.shared.read().epoch, now.key.clone(), seq));
-        if let (Some(what), Some(seq)) = (kept.as_ref().and_then(|key| past().get(key)), seq) {
-            return Ok(Found { what, as_of: seq });
-        }
-        let filter = subject::events_of_batch(self.config.shard, &now.key);
-        let folded = fold(&self.broker, Some(filter), until).await;
-        let mut folded = folded.map_err(|error| {
-            Failed::Unavailable(format!("the log cannot be read ({error}): ask again"))
-        })?;
-        let found = folded.batches.remove(&now.key);
-        let what = Arc::new(found.ok_or_else(|| Refusal::NotFound {
+        let Found { what, as_of } = self.moment(now, at, as_of, "at").await?;
+        let what = what.ok_or_else(|| Refusal::NotFound {
             what: format!("batch {} at {at}: it was made later", now.key.batch),
-        })?);
-        if let Some(key) = kept {
-            past().put(key, Arc::clone(&what), 1);
-        }
-        let as_of = seq.unwrap_or(what.last_seq);
+        })?;
         Ok(Found { what, as_of })
     }
 

@@ -13,3 +13,4 @@ mod nats;
 mod queries;
 mod rows;
 mod store;
+mod time;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{history, look};
 use crate::{
     app::{App, quoted},
-    args::{DemoArgs, ReplayArgs},
+    args::{DemoArgs, Of, ReplayArgs},
     exit::Exit,
     identity,
     progress::{Followed, follow, summary},
@@ -134,9 +134,10 @@ async fn show(
 
     say!("Replaying the log from its first event …");
     let replay = ReplayArgs {
-        batch: Some(batch),
+        of: Some(Of::Batch(batch)),
         until: None,
         verify: true,
+        show: None,
     };
     history::replay(app, replay).await?;
 

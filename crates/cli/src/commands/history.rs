@@ -8,7 +8,7 @@ use redrive_domain::{
     evolve::Batches,
     ids::BatchKey,
     invariants::violations,
-    query::{BatchRef, BatchView, ListDocuments, ReadState},
+    query::{At, BatchRef, BatchView, ListDocuments, ReadState},
     state::BatchState,
     subject,
 };
@@ -25,7 +25,7 @@ use crate::{
 const NAMED: u32 = 100;
 
 /// The shard: there is one so far.
-const SHARD: subject::Shard = 0;
+pub(super) const SHARD: subject::Shard = 0;
 
 async fn key_of(app: &App, batch: BatchRef) -> anyhow::Result<BatchKey> {
     let batch = match batch {
@@ -140,8 +140,9 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
 }
 
 pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> {
-    let filter = filter_of(app, args.batch).await?;
-    let until = args.until.unwrap_or(Until::End);
+    let batch = args.batch();
+    let filter = filter_of(app, batch).await?;
+    let until = args.until.map_or(Until::End, Until::from);
     let folded = fold(app.client.broker(), Some(filter), until).await?;
     let (batches, count) = (folded.batches, folded.events);
     if folded.unreadable > 0 {
@@ -150,7 +151,7 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
             folded.unreadable
         );
     }
-    if let (true, Some(BatchRef::Id(batch))) = (batches.is_empty(), args.batch) {
+    if let (true, Some(BatchRef::Id(batch))) = (batches.is_empty(), batch) {
         return Err(failed(
             Exit::NotFound,
             format!(
@@ -160,9 +161,9 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
         ));
     }
     if args.verify {
-        return verify(app, batches, count).await;
+        return verify(app, batches, count, args.until.is_some()).await;
     }
-    match (app.output, args.batch) {
+    match (app.output, batch) {
         (Format::Table, _) => {
             for state in batches.values() {
                 let view = BatchView::of(state, state.last_at);
@@ -187,11 +188,17 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
 }
 
 /// Compares a fresh fold of each batch with the projector's state as of the same event.
-async fn verify(app: &App, batches: Batches, count: u64) -> anyhow::Result<Exit> {
+async fn verify(app: &App, batches: Batches, count: u64, is_past: bool) -> anyhow::Result<Exit> {
     let mut wrong = 0;
     let total = batches.len();
     for (key, folded) in batches {
-        let (folded, theirs) = same_moment(app, key.clone(), folded).await?;
+        let (folded, theirs) = if is_past {
+            let at = Some(At::Seq(folded.last_seq));
+            let theirs = state_of(app, &key, at).await?;
+            (folded, theirs)
+        } else {
+            same_moment(app, key.clone(), folded).await?
+        };
         let mut problems = violations(&folded);
         if folded.encode()? != theirs.encode()? {
             let differences = redrive_projector::differences(&folded, &theirs);
@@ -223,7 +230,7 @@ async fn same_moment(
 ) -> anyhow::Result<(BatchState, BatchState)> {
     let mut folded = folded;
     for _ in 0..20 {
-        let theirs = state_of(app, &key).await?;
+        let theirs = state_of(app, &key, None).await?;
         if theirs.last_seq == folded.last_seq {
             return Ok((folded, theirs));
         }
@@ -242,7 +249,7 @@ async fn same_moment(
     bail!("batch {} changes too fast to be compared", key.batch)
 }
 
-async fn state_of(app: &App, key: &BatchKey) -> anyhow::Result<BatchState> {
+async fn state_of(app: &App, key: &BatchKey, at: Option<At>) -> anyhow::Result<BatchState> {
     let mut bytes = Vec::new();
     let mut as_of = None;
     loop {
@@ -250,7 +257,7 @@ async fn state_of(app: &App, key: &BatchKey) -> anyhow::Result<BatchState> {
             batch: BatchRef::Id(key.batch),
             offset: bytes.len() as u64,
             min_seq: None,
-            at: None,
+            at,
         };
         let piece = app.client.state(&query).await?;
         if as_of.is_some_and(|seq| seq != piece.last_seq) {

@@ -145,6 +145,31 @@ pub(crate) fn failure_table(view: &BatchView) -> String {
         .to_owned()
 }
 
+/// The columns of a table of failures.
+pub(super) const FAILURES: [&str; 11] = [
+    "document", "tier", "job", "class", "kind", "code", "message", "attempts", "retries", "worker",
+    "time",
+];
+
+/// A row of it.
+pub(super) fn failure(row: &FailureRow) -> Vec<String> {
+    vec![
+        brief(&row.document, 60),
+        row.tier.to_string(),
+        row.job.to_string(),
+        row.failure.class.to_string(),
+        row.failure.kind.to_string(),
+        row.failure.code.clone().unwrap_or_else(|| "-".to_owned()),
+        brief(&row.failure.message, 80),
+        row.attempts.to_string(),
+        row.retry_count.to_string(),
+        row.worker
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
+        row.at.to_string(),
+    ]
+}
+
 pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Exit> {
     let query = ListFailures {
         batch: args.batch.batch,
@@ -159,33 +184,12 @@ pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Ex
         min_seq: None,
         at: args.at,
     };
-    let header = [
-        "document", "tier", "job", "class", "kind", "code", "message", "attempts", "retries",
-        "worker", "time",
-    ];
-    let row = |row: &FailureRow| {
-        vec![
-            brief(&row.document, 60),
-            row.tier.to_string(),
-            row.job.to_string(),
-            row.failure.class.to_string(),
-            row.failure.kind.to_string(),
-            row.failure.code.clone().unwrap_or_else(|| "-".to_owned()),
-            brief(&row.failure.message, 80),
-            row.attempts.to_string(),
-            row.retry_count.to_string(),
-            row.worker
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), ToString::to_string),
-            row.at.to_string(),
-        ]
-    };
     let count = output::list(
         app.output,
         app.client.failures(query),
         args.limit,
-        &header,
-        row,
+        &FAILURES,
+        failure,
     )
     .await?;
     if count == 0 && app.output == Format::Table {

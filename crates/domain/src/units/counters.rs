@@ -47,6 +47,24 @@ impl Counters {
         all
     }
 
+    /// The units whose number is not the same in both.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> UnitSet {
+        let (long, short) = if self.digits.len() < other.digits.len() {
+            (other, self)
+        } else {
+            (self, other)
+        };
+        let mut found = UnitSet::new();
+        for (i, digit) in long.digits.iter().enumerate() {
+            match short.digits.get(i) {
+                Some(same) => found.add(&digit.xor(same)),
+                None => found.add(digit),
+            }
+        }
+        found
+    }
+
     /// The number of one unit.
     #[must_use]
     pub fn get(&self, unit: Ordinal) -> u32 {

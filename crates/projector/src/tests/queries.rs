@@ -133,6 +133,8 @@ async fn nothing_of_a_namespace_is_visible_from_another() {
         ("results", json!({})),
         ("documents", json!({"units": [[0, 2]]})),
         ("state", json!({})),
+        ("diff", json!({"from": "0"})),
+        ("timeline", json!({})),
     ] {
         let mut ask = more;
         ask["batch"] = json!(batch.batch);

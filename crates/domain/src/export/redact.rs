@@ -1,0 +1,65 @@
+//! An event without what may be nobody else's business.
+
+use serde_json::Value;
+
+use crate::{
+    event::{Envelope, Event},
+    failure::Failure,
+    packed::{Packed, Unreadable},
+    pause::PauseReason,
+};
+
+/// The same event without inline data and URIs of documents, outputs, parameters of jobs, and details of failures (the
+/// end of standard error). Ids, places, statuses, failures with their messages, and times stay, so that it folds to the
+/// same but for the parameters.
+///
+/// # Errors
+/// Where documents cannot be read.
+pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
+    // Without a wildcard, so that whoever adds an event thinks of what it carries.
+    match &mut envelope.event {
+        Event::BatchCreated { pipeline, .. } => {
+            for tier in &mut pipeline.tiers {
+                for job in &mut tier.jobs {
+                    job.params = Value::Null;
+                }
+            }
+        }
+        Event::DocumentsAdded { documents, .. } => {
+            let mut open = documents.open()?;
+            for document in &mut open {
+                document.uri = None;
+                document.data = None;
+            }
+            *documents = Packed::new(&open)?;
+        }
+        // That there were outputs is part of the state.
+        Event::DocumentsCompleted { outputs, .. } => {
+            if let Some(outputs) = outputs {
+                *outputs = Packed::new(&Vec::new())?;
+            }
+        }
+        Event::AttemptFailed { units, .. } | Event::DocumentsFailed { units, .. } => {
+            let failures = units.iter_mut().map(|failed| &mut failed.failure);
+            failures.for_each(without_detail);
+        }
+        Event::DispatchPaused { reason, .. } => match reason {
+            PauseReason::Misconfigured(failure) => without_detail(failure),
+            PauseReason::Asked(_) => {}
+        },
+        Event::BatchSubmitted { .. }
+        | Event::BatchCompleted { .. }
+        | Event::BatchCancelled { .. }
+        | Event::TierStarted { .. }
+        | Event::TierCompleted { .. }
+        | Event::RetryScheduled { .. }
+        | Event::DispatchResumed { .. }
+        | Event::WorkerLost { .. }
+        | Event::CommandRefused { .. } => {}
+    }
+    Ok(envelope)
+}
+
+fn without_detail(failure: &mut Failure) {
+    failure.detail = None;
+}
