@@ -8,6 +8,7 @@ mod documents;
 mod outcome;
 mod pause;
 mod retry;
+mod segments;
 mod settle;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is to be done with each document: an ordered list of tiers, each with one or more jobs.
 
 mod parse;
+mod segmentation;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::{
 };
 
 pub use parse::{InvalidPipeline, SpecError};
+pub use segmentation::Segmentation;
 
 /// The number of a tier, from 0.
 pub type TierNum = u16;
@@ -34,6 +36,9 @@ pub struct TierSpec {
     /// is ready.
     #[serde(default)]
     pub barrier: bool,
+    /// Whether units are documents again, each with what became of all its segments.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub join: bool,
     /// At least one; their names differ.
     pub jobs: Vec<JobSpec>,
 }
@@ -75,6 +80,9 @@ pub struct JobSpec {
     /// The largest output that is kept.
     #[serde(default = "output_bytes")]
     pub max_output_bytes: u64,
+    /// Whether its output is the document's segments, one JSON value a line: they are the units of the tiers that follow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub segments: bool,
 }
 
 fn one() -> u32 {
@@ -171,7 +179,9 @@ impl Pipeline {
             names.dedup();
             !names.is_empty() && names.len() == tier.jobs.len()
         };
-        (1..=TIERS).contains(&self.tiers.len()) && self.tiers.iter().all(tier_is_sound)
+        (1..=TIERS).contains(&self.tiers.len())
+            && self.tiers.iter().all(tier_is_sound)
+            && self.segmentation_errors().is_empty()
     }
 
     /// Reads a pipeline as people write it (from TOML or JSON) and checks it whole.

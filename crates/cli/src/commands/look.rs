@@ -3,6 +3,7 @@
 use redrive_domain::{
     query::{
         BatchSummary, BatchView, FailureRow, ListBatches, ListFailures, ListResults, ResultRow,
+        SegmentCounts,
     },
     time::Timestamp,
 };
@@ -54,6 +55,20 @@ pub(super) fn show(view: &BatchView) -> String {
         ("last activity", time(Some(summary.last_activity_at))),
         ("bucket", summary.bucket.to_string()),
     ];
+    let segments = view.tiers.iter().filter_map(|tier| {
+        let SegmentCounts {
+            entered,
+            completed,
+            failed,
+        } = tier.segments?;
+        let text = format!(
+            "{entered}: {completed} completed, {failed} failed (tier {} {})",
+            tier.tier,
+            brief(&tier.name, 20)
+        );
+        Some(("segments", text))
+    });
+    let facts: Vec<(&str, String)> = facts.into_iter().chain(segments).collect();
     let facts: Vec<String> = facts
         .iter()
         .map(|(name, value)| format!("{name:14} {value}"))
@@ -145,6 +160,15 @@ pub(crate) fn failure_table(view: &BatchView) -> String {
         .to_owned()
 }
 
+/// A document, or a segment of one.
+fn named(document: &str, segment: Option<u32>) -> String {
+    let document = brief(document, 60);
+    match segment {
+        Some(index) => format!("{document} [{index}]"),
+        None => document,
+    }
+}
+
 pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Exit> {
     let query = ListFailures {
         batch: args.batch.batch,
@@ -164,7 +188,7 @@ pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Ex
     ];
     let row = |row: &FailureRow| {
         vec![
-            brief(&row.document, 60),
+            named(&row.document, row.segment),
             row.tier.to_string(),
             row.job.to_string(),
             row.failure.class.to_string(),
@@ -219,7 +243,7 @@ pub(crate) async fn results(app: &App, args: ResultsArgs) -> anyhow::Result<Exit
             (None, None) => "(no output)".to_owned(),
         };
         vec![
-            brief(&row.document, 60),
+            named(&row.document, row.segment),
             row.tier.to_string(),
             row.job.to_string(),
             output,

@@ -11,4 +11,5 @@ mod outcomes;
 mod pause;
 mod plan;
 mod retry;
+mod segments;
 pub(crate) mod story;

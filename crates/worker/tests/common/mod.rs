@@ -259,11 +259,13 @@ impl Rig {
             units,
             skipped,
             outputs: Some(Packed::new(&outputs).unwrap()),
+            segments: None,
         };
         Input {
             job: job(of),
             seq: self.append(event).await,
             units: all,
+            lines: false,
         }
     }
 
@@ -288,6 +290,9 @@ impl Rig {
             inputs: vec![],
             at: Timestamp(1),
             trace: None,
+            splits: false,
+            segments: vec![],
+            joins: vec![],
         }
     }
 
