@@ -49,8 +49,16 @@ impl Bars {
         let documents = u64::from(view.summary.documents);
         for (bar, tier) in self.tiers.iter().zip(&view.tiers) {
             bar.set_prefix(output::brief(&tier.name, 14));
-            bar.set_length(documents);
-            bar.set_position(tier.completed + tier.failed);
+            match tier.segments {
+                Some(segments) => {
+                    bar.set_length(segments.entered);
+                    bar.set_position(segments.completed + segments.failed);
+                }
+                None => {
+                    bar.set_length(documents);
+                    bar.set_position(tier.completed + tier.failed);
+                }
+            }
             let waiting: u64 = tier.jobs.iter().map(|job| job.waiting).sum();
             let mut notes = Vec::new();
             if tier.jobs.iter().any(|job| job.paused.is_some()) {

@@ -109,6 +109,7 @@ impl Played {
             completed: self.chunk.units.clone(),
             skipped: UnitSet::new(),
             outputs: None,
+            segments: Vec::new(),
             failures: Vec::new(),
             returned: UnitSet::new(),
             busy: Millis(1),

@@ -11,9 +11,11 @@ use crate::{
     failure::{Failure, FailureClass, FailureKind},
     heal::{Execution, StuckReason},
     ids::{BatchId, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
+    limits::SEGMENTS_FROM,
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
     pipeline::{Pipeline, SpecError},
+    segments::Segmented,
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
@@ -25,6 +27,7 @@ pub(crate) fn unit_set() -> impl Strategy<Value = UnitSet> {
         8 => (0u32..40, 1u32..20),
         1 => (0u32..200_000, 1u32..70_000),
         1 => (u32::MAX - 100..=u32::MAX, 1u32..200),
+        3 => (SEGMENTS_FROM..SEGMENTS_FROM + 40, 1u32..20),
     ];
     let sparse = (0u32..100_000, 2u32..5, 0u32..9_000)
         .prop_map(|(first, step, n)| (0..n).map(|i| first + i * step).collect());
@@ -120,7 +123,7 @@ fn attempt() -> impl Strategy<Value = Attempt> {
 fn pipeline() -> impl Strategy<Value = Pipeline> {
     let tier = (
         any::<bool>(),
-        proptest::sample::select(vec!["a", "a b", "b", "a b", "a a", ""]),
+        proptest::sample::select(vec!["a", "a b", "b", "a b", "a a", "", "*a", "&a"]),
     );
     vec(tier, 0..4).prop_map(|tiers| {
         let job = json!({ "handler": "x", "name": "a" });
@@ -132,10 +135,13 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
             .map(|(barrier, jobs)| {
                 let mut tier = usual.clone();
                 tier.barrier = barrier;
+                tier.join = jobs.starts_with('&');
                 tier.jobs = jobs
                     .split_whitespace()
                     .map(|name| {
                         let mut job = usual.jobs[0].clone();
+                        job.segments = name.starts_with('*');
+                        let name = name.trim_start_matches(['*', '&']);
                         job.name = JobName::new(name).unwrap();
                         job
                     })
@@ -210,11 +216,25 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     ]
 }
 
+fn segmented() -> impl Strategy<Value = Option<Segmented>> {
+    let first = prop_oneof![
+        4 => Just(SEGMENTS_FROM),
+        1 => SEGMENTS_FROM..SEGMENTS_FROM + 50,
+        1 => any::<u32>(),
+    ];
+    let count = prop_oneof![9 => 1u32..9, 1 => any::<u32>()];
+    let counts = proptest::collection::btree_map(0u32..40, count, 0..9);
+    option::of((first, counts).prop_map(|(first, counts)| Segmented {
+        first,
+        counts: counts.into_iter().collect(),
+    }))
+}
+
 fn work_event() -> impl Strategy<Value = Event> {
     let outputs = option::of(vec((any::<u32>(), ".{0,9}"), 0..3));
     prop_oneof![
-        3 => (attempt(), unit_set(), unit_set(), outputs).prop_map(
-            |(attempt, units, skipped, outputs)| Event::DocumentsCompleted {
+        3 => (attempt(), unit_set(), unit_set(), outputs, segmented()).prop_map(
+            |(attempt, units, skipped, outputs, segments)| Event::DocumentsCompleted {
                 attempt,
                 units,
                 skipped,
@@ -222,6 +242,7 @@ fn work_event() -> impl Strategy<Value = Event> {
                     let all = all.into_iter().map(|(unit, text)| (unit, Output::text(text)));
                     Packed::new(&all.collect()).unwrap()
                 }),
+                segments,
             }
         ),
         1 => (attempt(), class(), kind(), failed(), timestamp(), any::<bool>()).prop_map(

@@ -11,6 +11,7 @@ mod lost;
 mod outcome;
 mod pause;
 mod retry;
+mod segments;
 mod serving;
 mod settle;
 

@@ -149,20 +149,50 @@ impl Output {
         }
     }
 
+    /// JSON that is written already.
+    #[must_use]
+    pub fn json_text(body: Vec<u8>) -> Self {
+        Self {
+            media_type: "application/json".into(),
+            body,
+        }
+    }
+
+    /// JSON values, one a line.
+    #[must_use]
+    pub fn ndjson(body: Vec<u8>) -> Self {
+        Self {
+            media_type: "application/x-ndjson".into(),
+            body,
+        }
+    }
+
+    fn essence(&self) -> &str {
+        self.media_type.split(';').next().unwrap_or_default().trim()
+    }
+
     /// Whether it says that it is JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
-        let essence = self.media_type.split(';').next().unwrap_or_default().trim();
+        let essence = self.essence();
         essence == "application/json" || essence.ends_with("+json")
     }
 
-    /// As a JSON value: JSON as itself, text as a string, anything else as nothing.
+    /// As a JSON value: JSON as itself, JSON values a line as a list, text as a string, anything else as nothing.
     #[must_use]
     pub fn to_value(&self) -> Option<Value> {
         if self.is_json()
             && let Ok(value) = serde_json::from_slice(&self.body)
         {
             return Some(value);
+        }
+        if self.essence() == "application/x-ndjson" {
+            let values: Result<Vec<Value>, _> = crate::segments::lines(&self.body)
+                .map(|line| serde_json::from_slice(self.body.get(line).unwrap_or_default()))
+                .collect();
+            if let Ok(values) = values {
+                return Some(Value::Array(values));
+            }
         }
         std::str::from_utf8(&self.body).ok().map(Value::from)
     }

@@ -11,6 +11,7 @@ use crate::{
     packed::Packed,
     pause::{JobRef, PauseReason},
     pipeline::{Pipeline, TierNum},
+    segments::Segmented,
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::{Ordinal, UnitSet},
@@ -167,6 +168,9 @@ pub enum Event {
         /// What they made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outputs: Option<Packed<Outputs>>,
+        /// The segments of those that have some, where the job splits documents.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        segments: Option<Segmented>,
     },
     /// An attempt failed, and another will be made by itself.
     #[serde(rename = "documents.attempt_failed")]

@@ -13,6 +13,7 @@ use crate::{
     ids::BatchKey,
     limits::{DOCUMENTS_PER_BATCH, REMEMBERED_COMMANDS},
     pipeline::{Pipeline, TierNum},
+    segments::Segments,
     state::{BatchState, Infrastructure, JobState, TierState},
     status::BatchStatus,
     time::Timestamp,
@@ -56,6 +57,7 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 last_at: envelope.at,
                 ignored: 0,
                 infrastructure: Infrastructure::default(),
+                segments: pipeline.segmentation().map(Segments::new),
             };
             batch.remember(envelope, seq);
             *state = Some(batch);
@@ -125,7 +127,9 @@ impl BatchState {
                 units,
                 skipped,
                 outputs,
+                segments,
             } => {
+                self.split(attempt, units, segments.as_ref())?;
                 let job = self.job_mut(attempt, at)?;
                 // Skipped and completed never overlap; were an event to say so, completed wins.
                 let units = units.and(&job.open);
@@ -251,8 +255,9 @@ impl BatchState {
     }
 
     /// Lets units into a tier. A tier that was over has something to do again.
-    fn enter(&mut self, tier: TierNum, units: &UnitSet) {
-        let Some(tier) = self.tiers.get_mut(usize::from(tier)) else {
+    fn enter(&mut self, num: TierNum, units: &UnitSet) {
+        let segmented = self.has_segments_in(num);
+        let Some(tier) = self.tiers.get_mut(usize::from(num)) else {
             return;
         };
         let new = units.minus(&tier.entered);
@@ -262,6 +267,9 @@ impl BatchState {
         tier.entered.add(&new);
         if tier.status.is_over() {
             tier.status = BatchStatus::Pending;
+        }
+        if segmented {
+            return self.enter_segments(num, new);
         }
         for job in &mut tier.jobs {
             job.open.add(&new);
@@ -274,7 +282,7 @@ impl BatchState {
         let waits = self.pipeline.tier(next).is_none_or(|spec| spec.barrier);
         if let (false, Some(state)) = (waits, self.tiers.get(usize::from(tier))) {
             let done = state.done_of(units);
-            self.enter(next, &done);
+            self.enter(next, &self.entering(next, done));
         }
     }
 
@@ -311,7 +319,7 @@ impl BatchState {
         }
         let next = num.saturating_add(1);
         if self.pipeline.tier(next).is_some_and(|spec| spec.barrier) {
-            self.enter(next, &done);
+            self.enter(next, &self.entering(next, done));
         }
         Some(())
     }
@@ -357,5 +365,6 @@ mod heal;
 mod job;
 mod pause;
 mod retry;
+mod segments;
 #[cfg(test)]
 mod tests;

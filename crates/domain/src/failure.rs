@@ -125,6 +125,12 @@ kinds! {
     FAILED = "failed", Unknown;
     /// It was set aside, since executing it took worker after worker down.
     POISON = "poison", Permanent;
+    /// The answer of a handler that splits documents is not one JSON value a line.
+    INVALID_SEGMENTS = "invalid_segments", Permanent;
+    /// The document, or its batch, would have more segments than there may be.
+    TOO_MANY_SEGMENTS = "too_many_segments", Permanent;
+    /// What a document's segments came to is too much to be joined.
+    INPUT_TOO_LARGE = "input_too_large", Permanent;
 }
 
 /// A word that cannot be a failure kind.

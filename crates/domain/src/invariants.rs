@@ -29,6 +29,11 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     for (num, tier) in (0..).zip(&batch.tiers) {
         check_tier(batch, num, tier, &mut found);
     }
+    if let Some(segments) = &batch.segments {
+        let split = batch.tiers.get(usize::from(segments.at.split));
+        let split = split.map(TierState::done).unwrap_or_default();
+        found.extend(segments.problems(&split).into_iter().map(str::to_owned));
+    }
     let counts = batch.counts();
     let total = counts.completed + counts.failed + counts.cancelled + counts.open;
     if total != u64::from(batch.documents) {
@@ -69,7 +74,7 @@ fn check_tier(batch: &BatchState, num: TierNum, tier: &TierState, found: &mut Ve
     if let Some(before) = num
         .checked_sub(1)
         .and_then(|n| batch.tiers.get(usize::from(n)))
-        && !tier.entered.is_subset(&before.done())
+        && !tier.entered.is_subset(&batch.entering(num, before.done()))
     {
         found.push(format!(
             "tier {num} let in a unit that the tier before had not done"

@@ -25,6 +25,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod presence;
 pub mod query;
+pub mod segments;
 pub mod share;
 pub mod state;
 pub mod status;

@@ -81,3 +81,12 @@ pub const FINGERPRINT_CHARS: usize = 200;
 pub const COUNTED_KINDS: usize = 32;
 /// Events that a batch keeps of its infrastructure, the last ones.
 pub const INFRASTRUCTURE_EVENTS: usize = 100;
+/// The ordinal of the first segment of a batch: above those that documents can have.
+pub const SEGMENTS_FROM: u32 = DOCUMENTS_PER_BATCH;
+/// Most segments of one document, shared by the jobs of the tier before the one that joins them: where all their
+/// outputs stand has to fit in one message.
+pub const SEGMENTS_PER_DOCUMENT: u32 = 1 << 16;
+/// Most segments in a batch.
+pub const SEGMENTS_PER_BATCH: u32 = 1 << 24;
+/// The most that the outputs of one document's segments may come to where they are joined, in bytes as JSON.
+pub const JOIN_BYTES: usize = 32 * 1024 * 1024;

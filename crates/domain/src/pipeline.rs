@@ -2,6 +2,7 @@
 
 mod outage;
 mod parse;
+mod segmentation;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +15,7 @@ use crate::{
 
 pub use outage::{Breaker, MaxFailed};
 pub use parse::{InvalidPipeline, SpecError};
+pub use segmentation::Segmentation;
 
 /// The number of a tier, from 0.
 pub type TierNum = u16;
@@ -39,6 +41,9 @@ pub struct TierSpec {
     /// is ready.
     #[serde(default)]
     pub barrier: bool,
+    /// Whether units are documents again, each with what became of all its segments.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub join: bool,
     /// At least one; their names differ.
     pub jobs: Vec<JobSpec>,
 }
@@ -83,6 +88,9 @@ pub struct JobSpec {
     /// When it is held up because the other side is away; never, where there is none.
     #[serde(default = "Breaker::usual")]
     pub breaker: Option<Breaker>,
+    /// Whether its output is the document's segments, one JSON value a line: they are the units of the tiers that follow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub segments: bool,
 }
 
 fn one() -> u32 {
@@ -179,7 +187,9 @@ impl Pipeline {
             names.dedup();
             !names.is_empty() && names.len() == tier.jobs.len()
         };
-        (1..=TIERS).contains(&self.tiers.len()) && self.tiers.iter().all(tier_is_sound)
+        (1..=TIERS).contains(&self.tiers.len())
+            && self.tiers.iter().all(tier_is_sound)
+            && self.segmentation_errors().is_empty()
     }
 
     /// Reads a pipeline as people write it (from TOML or JSON) and checks it whole.

@@ -24,7 +24,7 @@ pub use diff::{
 };
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
 pub use timeline::{Chapters, ReadTimeline, TimelineRow};
-pub use view::{BatchView, JobView, TierView};
+pub use view::{BatchView, JobView, SegmentCounts, TierView};
 
 /// Entries on a page, unless the asker says otherwise.
 pub const PAGE: u32 = 100;
@@ -149,7 +149,7 @@ pub struct ListResults {
 pub struct ListDocuments {
     /// Of which batch.
     pub batch: BatchRef,
-    /// Which, as inclusive ranges; the answer has the first of them that fit on a page.
+    /// Which, as inclusive ranges; the answer has the first of them that fit on a page. Segments stand for their documents.
     pub units: UnitSet,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,8 +247,11 @@ pub struct FailureRow {
     /// The document's URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// Its place in the batch.
+    /// The document's place in the batch.
     pub ordinal: Ordinal,
+    /// Which of the document's segments it is, from 0, where the tier works on segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<u32>,
     /// The tier.
     pub tier: TierNum,
     /// The job.
@@ -277,8 +280,11 @@ pub struct ResultRow {
     /// The document's URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// Its place in the batch.
+    /// The document's place in the batch.
     pub ordinal: Ordinal,
+    /// Which of the document's segments it is, from 0, where the tier works on segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<u32>,
     /// The tier.
     pub tier: TierNum,
     /// The job.

@@ -16,6 +16,7 @@ use crate::{
     ids::{BatchKey, Bucket, CommandId, JobName},
     pause::Paused,
     pipeline::{JobSpec, Pipeline, TierNum},
+    segments::Segments,
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::{Counters, Ordinal, Places, UnitSet},
@@ -68,6 +69,9 @@ pub struct BatchState {
     /// What became of the machines and processes under it.
     #[serde(default)]
     pub infrastructure: Infrastructure,
+    /// What its documents were split into; only where the pipeline splits documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<Segments>,
 }
 
 /// One tier.
@@ -306,13 +310,15 @@ impl BatchState {
         for tier in &self.tiers {
             failed.add(&tier.failed());
         }
-        failed
+        self.documents_of(&failed)
     }
 
     /// Documents that went through all tiers.
     #[must_use]
     pub fn completed_documents(&self) -> UnitSet {
-        self.tiers.last().map(TierState::done).unwrap_or_default()
+        let last = TierNum::try_from(self.tiers.len().saturating_sub(1)).unwrap_or(TierNum::MAX);
+        let done = self.tiers.last().map(TierState::done).unwrap_or_default();
+        self.documents_through(last, done)
     }
 
     /// How many documents are where.

@@ -133,6 +133,25 @@ impl UnitSet {
         Self(tail)
     }
 
+    /// Those below an ordinal.
+    #[must_use]
+    pub fn take_below(&self, unit: Ordinal) -> Self {
+        let mut head = self.0.clone();
+        head.remove_range(unit..);
+        Self(head)
+    }
+
+    /// Takes an inclusive range away.
+    pub fn remove_range(&mut self, range: RangeInclusive<Ordinal>) {
+        self.0.remove_range(range);
+    }
+
+    /// Whether all of an inclusive range is in it.
+    #[must_use]
+    pub fn has_all(&self, range: RangeInclusive<Ordinal>) -> bool {
+        self.0.contains_range(range)
+    }
+
     /// What the two have in common.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {

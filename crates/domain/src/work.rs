@@ -13,6 +13,7 @@ use crate::{
     },
     packed::Packed,
     pipeline::TierNum,
+    segments::SegmentCounts,
     time::{Millis, Timestamp},
     units::{Ordinal, UnitSet, as_ranges},
 };
@@ -62,6 +63,63 @@ pub struct Chunk {
     /// W3C trace context (`traceparent`) of what caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// Whether the output of a unit is its segments, to be counted: one JSON value a line.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub splits: bool,
+    /// Which segments the units are; empty where they are documents. The `documents` are named by their own ordinals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<SegmentRun>,
+    /// Where the outputs of all segments of each unit stand, where the tier joins them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Join>,
+}
+
+/// Units that are segments of one document, one after the other: `[first, last, document, index]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    from = "(Ordinal, Ordinal, Ordinal, u32)",
+    into = "(Ordinal, Ordinal, Ordinal, u32)"
+)]
+pub struct SegmentRun {
+    /// The first unit.
+    pub first: Ordinal,
+    /// The last unit.
+    pub last: Ordinal,
+    /// The document.
+    pub document: Ordinal,
+    /// Which of the document's segments the first unit is, from 0.
+    pub index: u32,
+}
+
+impl From<(Ordinal, Ordinal, Ordinal, u32)> for SegmentRun {
+    fn from((first, last, document, index): (Ordinal, Ordinal, Ordinal, u32)) -> Self {
+        Self {
+            first,
+            last,
+            document,
+            index,
+        }
+    }
+}
+
+impl From<SegmentRun> for (Ordinal, Ordinal, Ordinal, u32) {
+    fn from(run: SegmentRun) -> Self {
+        (run.first, run.last, run.document, run.index)
+    }
+}
+
+/// What a job of the tier before made of the segments of one document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The document.
+    pub document: Ordinal,
+    /// The job.
+    pub job: JobName,
+    /// The unit that is its first segment; the others follow without gaps.
+    pub first: Ordinal,
+    /// Where the outputs stand, in the order of the segments: a sequence, and for how many in a row it is so; 0 for
+    /// segments without an output.
+    pub places: Vec<(u64, u32)>,
 }
 
 impl Chunk {
@@ -103,6 +161,9 @@ pub struct Input {
     /// The units.
     #[serde(with = "as_ranges")]
     pub units: UnitSet,
+    /// Whether these are the documents of the chunk's units, and a unit's input is the line that it is of their output.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lines: bool,
 }
 
 /// What became of units of a chunk. A chunk may be reported in several of these.
@@ -146,6 +207,9 @@ pub struct Outcome {
     /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+    /// How many segments those have that succeeded, where the job splits documents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: SegmentCounts,
     /// When the report was made, by the worker's clock.
     pub at: Timestamp,
 }

@@ -18,14 +18,19 @@ use redrive_domain::{
         BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, HandlerName, JobName, Namespace,
         ResourceClass, WorkerId,
     },
+    limits::SEGMENTS_FROM,
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
     pipeline::Pipeline,
     presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
+    segments::Segmented,
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
-    work::{Chunk, FailedUnits, Heartbeat, InFlight, Input, Outcome, Outputs, Signal, Source},
+    work::{
+        Chunk, FailedUnits, Heartbeat, InFlight, Input, Join, Outcome, Outputs, SegmentRun, Signal,
+        Source,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -214,6 +219,7 @@ fn events() -> Vec<Event> {
             units: units(),
             skipped: [11].into(),
             outputs: Some(outputs()),
+            segments: None,
         },
         Event::AttemptFailed {
             attempt: attempt(),
@@ -463,10 +469,14 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
                 job: job(),
                 seq: 17,
                 units: held.clone(),
+                lines: false,
             }],
             at: at(),
             strikes: 0,
             trace: None,
+            splits: false,
+            segments: Vec::new(),
+            joins: Vec::new(),
         },
     );
     check(
@@ -487,6 +497,7 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
             busy: Millis(1_234),
             loading: Millis(0),
             peak_memory: None,
+            segments: Vec::new(),
             at: at(),
         },
     );
@@ -572,5 +583,112 @@ fn why_a_breaker_is_open_is_read_as_it_was_written() {
             kind: FailureKind::UNAVAILABLE,
             message: "nobody there".to_owned(),
         }),
+    );
+}
+
+#[test]
+fn segments_are_read_as_they_were_written() {
+    let from = SEGMENTS_FROM;
+    let event = Event::DocumentsCompleted {
+        attempt: attempt(),
+        units: [0, 11, 12].into(),
+        skipped: UnitSet::new(),
+        outputs: Some(outputs()),
+        segments: Some(Segmented {
+            first: from,
+            counts: vec![(0, 3), (12, 70)],
+        }),
+    };
+    let sample = Envelope {
+        v: 1,
+        id: EventId(uuid(9)),
+        at: at(),
+        namespace: namespace(),
+        batch: BatchId(uuid(1)),
+        cause: Cause::Chunk(ChunkId(uuid(7))),
+        actor: None,
+        trace: None,
+        event,
+    };
+    check("documents.completed.segments", &sample);
+    let chunk = |tier, units: UnitSet| Chunk {
+        id: ChunkId(uuid(7)),
+        namespace: namespace(),
+        bucket: bucket(),
+        batch: BatchId(uuid(1)),
+        tier,
+        job: job(),
+        handler: HandlerName::new("fetch").unwrap(),
+        params: Value::Null,
+        attempt: 1,
+        strikes: 0,
+        timeout: Millis::seconds(30),
+        memory_bytes: None,
+        num_cpus: 1,
+        max_output_bytes: 65_536,
+        units,
+        documents: vec![Source {
+            seq: 2,
+            units: [0, 12].into(),
+        }],
+        inputs: Vec::new(),
+        at: at(),
+        trace: None,
+        splits: false,
+        segments: Vec::new(),
+        joins: Vec::new(),
+    };
+    check(
+        "chunk.segments",
+        &Chunk {
+            inputs: vec![Input {
+                job: job(),
+                seq: 17,
+                units: [0, 12].into(),
+                lines: true,
+            }],
+            segments: [(from + 1, from + 2, 0, 1), (from + 3, from + 9, 12, 0)]
+                .map(SegmentRun::from)
+                .to_vec(),
+            ..chunk(1, (from + 1..from + 10).collect())
+        },
+    );
+    let join = |document, first, places: &[(u64, u32)]| Join {
+        document,
+        job: job(),
+        first,
+        places: places.to_vec(),
+    };
+    check(
+        "chunk.join",
+        &Chunk {
+            joins: vec![
+                join(0, from, &[(20, 2), (0, 1)]),
+                join(12, from + 3, &[(21, 70)]),
+            ],
+            ..chunk(2, [0, 12].into())
+        },
+    );
+    check(
+        "outcome.segments",
+        &Outcome {
+            chunk: ChunkId(uuid(7)),
+            namespace: namespace(),
+            batch: BatchId(uuid(1)),
+            tier: 0,
+            job: job(),
+            attempt: 1,
+            worker: worker(),
+            completed: [0, 11, 12].into(),
+            skipped: UnitSet::new(),
+            outputs: Some(outputs()),
+            failures: Vec::new(),
+            returned: UnitSet::new(),
+            busy: Millis(5),
+            loading: Millis(0),
+            peak_memory: None,
+            segments: vec![(0, 3), (12, 70)],
+            at: at(),
+        },
     );
 }

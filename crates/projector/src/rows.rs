@@ -137,10 +137,10 @@ fn slot<'a>(
     }
 }
 
-fn documents_of(slots: &[Slot<'_>]) -> UnitSet {
+fn documents_of(state: &BatchState, slots: &[Slot<'_>]) -> UnitSet {
     let mut all = UnitSet::new();
     slots.iter().for_each(|slot| all.add(&slot.units));
-    all
+    state.documents_of(&all)
 }
 
 /// Rows until the page is full.
@@ -233,7 +233,9 @@ pub(crate) async fn failures<S: Source>(
             None => failed,
         }
     });
-    let names = details.names(&state.pages, &documents_of(&slots)).await?;
+    let names = details
+        .names(&state.pages, &documents_of(state, &slots))
+        .await?;
     let mut page = Filling::new(max_payload);
     let mut last = None;
     for slot in &slots {
@@ -252,16 +254,18 @@ pub(crate) async fn failures<S: Source>(
                 at: slot.job.last_at.unwrap_or(state.last_at),
                 seq: slot.job.failures.get(ordinal).unwrap_or(0),
             });
-            let name = names.get(&ordinal).cloned().unwrap_or_else(unnamed);
+            let (document, segment) = state.document_of(ordinal);
+            let name = names.get(&document).cloned().unwrap_or_else(unnamed);
             let row = FailureRow {
                 document: name.id,
                 uri: name.uri,
-                ordinal,
+                ordinal: document,
+                segment,
                 tier: slot.at.tier,
                 job: slot.spec.name.clone(),
                 failure,
                 attempts: slot.job.attempts.get(ordinal),
-                retry_count: state.retries.get(ordinal),
+                retry_count: state.retries.get(document),
                 worker,
                 at,
                 seq,
@@ -347,7 +351,9 @@ pub(crate) async fn results<S: Source>(
                 job.completed.or(&job.skipped)
             },
         );
-        let names = details.names(&state.pages, &documents_of(&slots)).await?;
+        let names = details
+            .names(&state.pages, &documents_of(state, &slots))
+            .await?;
         for slot in &slots {
             let mut outputs = BTreeMap::new();
             let take = |_, units: &UnitSet, detail: &Detail| {
@@ -360,9 +366,10 @@ pub(crate) async fn results<S: Source>(
             };
             details.each(&slot.job.outputs, &slot.units, take).await?;
             for ordinal in slot.units.iter() {
-                let name = names.get(&ordinal).cloned().unwrap_or_else(unnamed);
+                let of = state.document_of(ordinal);
+                let name = names.get(&of.0).cloned().unwrap_or_else(unnamed);
                 let output = outputs.remove(&ordinal);
-                let row = result_row(slot, ordinal, name, output, page.budget);
+                let row = result_row(slot, ordinal, of, name, output, page.budget);
                 if !page.add(row) {
                     return Ok(finish(page, last, as_of));
                 }
@@ -394,7 +401,8 @@ fn check_job(state: &BatchState, tier: TierNum, job: Option<&JobName>) -> Result
 
 fn result_row(
     slot: &Slot<'_>,
-    ordinal: Ordinal,
+    unit: Ordinal,
+    (ordinal, segment): (Ordinal, Option<u32>),
     name: Name,
     output: Option<Output>,
     budget: usize,
@@ -403,9 +411,10 @@ fn result_row(
         document: name.id,
         uri: name.uri,
         ordinal,
+        segment,
         tier: slot.at.tier,
         job: slot.spec.name.clone(),
-        skipped: slot.job.skipped.contains(ordinal),
+        skipped: slot.job.skipped.contains(unit),
         media_type: None,
         output: None,
         hex: None,
@@ -448,7 +457,8 @@ pub(crate) async fn documents<S: Source>(
     ask: &ListDocuments,
     limit: u32,
 ) -> Result<Page<DocumentRow>, Failed> {
-    let all = ask.units.and(&UnitSet::run(0, state.documents));
+    let all = state.documents_of(&ask.units);
+    let all = all.and(&UnitSet::run(0, state.documents));
     let units = all.take(u64::from(limit));
     let names = details.names(&state.pages, &units).await?;
     let mut page = Filling::new(max_payload);

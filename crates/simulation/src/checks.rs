@@ -22,6 +22,7 @@ use crate::{
     dice::print_of,
     ledger::{Execution, Fate, Ledger, document_id},
     previews::Previews,
+    segmented,
 };
 
 /// How long after a cancellation, while nothing goes wrong, something of the batch may still begin: a chunk may be on
@@ -179,6 +180,7 @@ impl Checks {
                 units,
                 skipped,
                 outputs,
+                ..
             } => {
                 let outputs = outputs.as_ref().map(|packed| packed.open());
                 let outputs: BTreeMap<Ordinal, Vec<u8>> = match outputs {
@@ -279,18 +281,35 @@ impl Checks {
         worker: &WorkerId,
     ) {
         self.ledger.entry(execution.clone()).or_default().begun += 1;
-        if unit.document.id != document_id(execution.batch, unit.ordinal) {
-            self.fail(format!("{execution:?} was given {:?}", unit.document.id));
+        let key = BatchKey {
+            namespace: ctx.namespace.clone(),
+            batch: ctx.batch,
+        };
+        let Some(batch) = self.batches.get(&key) else {
+            return self.fail(format!("{execution:?} is of a batch that is not there"));
+        };
+        let (document, _) = batch.document_of(unit.ordinal);
+        let mut wrong: Vec<String> = unit
+            .inputs
+            .iter()
+            .filter_map(|(job, input)| {
+                if batch.segments.is_some() {
+                    return segmented::wrong_input(batch, execution, unit, job, input);
+                }
+                let made = Execution {
+                    tier: execution.tier.saturating_sub(1),
+                    job: job.clone(),
+                    ..execution.clone()
+                };
+                let fine = input.body == made.output().as_bytes();
+                (!fine).then(|| format!("it was given {input:?} of job {job}"))
+            })
+            .collect();
+        if unit.document.id != document_id(execution.batch, document) {
+            wrong.push(format!("it was given {:?}", unit.document.id));
         }
-        for (job, output) in &unit.inputs {
-            let made = Execution {
-                tier: execution.tier.saturating_sub(1),
-                job: job.clone(),
-                ..execution.clone()
-            };
-            if output.body != made.output().as_bytes() {
-                self.fail(format!("{execution:?} was given {output:?} of job {job}"));
-            }
+        for problem in wrong {
+            self.fail(format!("{execution:?}: {problem}"));
         }
         if let Some(at) = self.cancelled_at.get(&execution.batch) {
             let since = now.since(*at);

@@ -12,7 +12,7 @@ use redrive_domain::{
 use redrive_worker::handler::{Context, Done, Handler, Unit, handler_fn};
 use tokio::time::sleep;
 
-use crate::{dice::Dice, world::World};
+use crate::{dice::Dice, segmented, world::World};
 
 /// One attempt of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +105,9 @@ impl Execution {
 
     /// What it makes.
     pub(crate) fn output(&self) -> String {
+        if segmented::splits(&self.job) {
+            return segmented::segments_of(self);
+        }
         format!("{} {} {} by {}", self.batch, self.unit, self.tier, self.job)
     }
 }

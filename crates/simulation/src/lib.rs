@@ -18,6 +18,7 @@ mod link;
 mod plan;
 mod previews;
 mod roles;
+mod segmented;
 mod users;
 mod weather;
 mod world;

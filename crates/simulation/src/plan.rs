@@ -9,7 +9,7 @@ use redrive_domain::{
 };
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
+use crate::{dice::Dice, segmented};
 
 /// Handlers that jobs ask for.
 pub(crate) const HANDLERS: [&str; 2] = ["read", "count"];
@@ -104,7 +104,7 @@ impl Plan {
 }
 
 fn batch(dice: &mut Dice) -> BatchPlan {
-    let tiers: Vec<Value> = (0..dice.count(1..=3)).map(|_| tier(dice)).collect();
+    let mut tiers: Vec<Value> = (0..dice.count(1..=3)).map(|_| tier(dice)).collect();
     let most = *dice.pick(&[3, 12, 24]);
     // These cannot be refused.
     #[allow(clippy::expect_used)]
@@ -112,11 +112,10 @@ fn batch(dice: &mut Dice) -> BatchPlan {
         Namespace::new(dice.pick(&["one", "two"])).expect("it is a name"),
         Bucket::new("docs").expect("it is a name"),
     );
+    let batch = BatchId(dice.uuid());
+    segmented::some(batch, &mut tiers);
     BatchPlan {
-        key: BatchKey {
-            namespace,
-            batch: BatchId(dice.uuid()),
-        },
+        key: BatchKey { namespace, batch },
         bucket,
         pipeline: json!({ "tiers": tiers }),
         start: *dice.pick(&[Start::OnSubmit, Start::OnSubmit, Start::AtOnce]),

@@ -124,7 +124,8 @@ fn wanted(batch: &BatchState, asked: &Retry) -> Units {
                 continue;
             }
             for unit in units.iter() {
-                if batch.retries.get(unit) < u32::from(asked.max_retry_count) {
+                let (document, _) = batch.document_of(unit);
+                if batch.retries.get(document) < u32::from(asked.max_retry_count) {
                     found.insert((tier, spec.name.clone(), unit));
                 }
             }

@@ -11,7 +11,10 @@ use redrive_domain::{
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::handler::{Context, Done, Handler, Unit};
+use crate::{
+    handler::{Context, Done, Handler, Unit},
+    segments,
+};
 
 /// How an attempt ended.
 pub(crate) enum End {
@@ -45,6 +48,8 @@ pub(crate) struct Bounds {
     pub(crate) grace: Duration,
     /// The largest output that the broker's messages have room for.
     pub(crate) room: u64,
+    /// Whether the output is segments.
+    pub(crate) splits: bool,
 }
 
 /// Runs the handler for one unit, within its bounds.
@@ -88,7 +93,7 @@ async fn wait(
         answer = &mut processing => answered(answer, scope, bounds),
         () = stop.cancelled() => {
             match timeout(bounds.grace, processing).await {
-                Ok(Ok(done)) => End::Answered(within(Ok(done), ctx, bounds.room)),
+                Ok(Ok(done)) => End::Answered(within(Ok(done), ctx, bounds)),
                 _ => End::Abandoned,
             }
         }
@@ -101,7 +106,7 @@ async fn wait(
 }
 
 fn answered(answer: Result<Done, Failure>, scope: &Scope, bounds: Bounds) -> End {
-    match within(answer, &scope.ctx, bounds.room) {
+    match within(answer, &scope.ctx, bounds) {
         // It was told to stop, and says that it was.
         Err(_) if scope.stop.is_cancelled() => End::Abandoned,
         answer => End::Answered(answer),
@@ -133,8 +138,14 @@ fn timed_out(allowed: Millis, answer: Option<Result<Done, Failure>>) -> Failure 
     }
 }
 
-/// Refuses an output that is too large.
-fn within(answer: Result<Done, Failure>, ctx: &Context, room: u64) -> Result<Done, Failure> {
+/// Refuses an output that is too large, or that is not the segments which it was to be.
+fn within(answer: Result<Done, Failure>, ctx: &Context, bounds: Bounds) -> Result<Done, Failure> {
+    let answer = match answer {
+        Ok(Done::Completed(Some(output))) if bounds.splits => {
+            Ok(Done::Completed(Some(segments::checked(output)?)))
+        }
+        answer => answer,
+    };
     let Ok(Done::Completed(Some(output))) = &answer else {
         return answer;
     };
@@ -149,11 +160,12 @@ fn within(answer: Result<Done, Failure>, ctx: &Context, room: u64) -> Result<Don
         ));
     }
     let message = size + output.media_type.len() as u64;
-    if message > room {
+    if message > bounds.room {
         return Err(Failure::new(
             FailureKind::OUTPUT_TOO_LARGE,
             format!(
-                "the output has {message} bytes with its media type: a message of the broker has room for {room} (max_payload)"
+                "the output has {message} bytes with its media type: a message of the broker has room for {} (max_payload)",
+                bounds.room
             ),
         ));
     }

@@ -103,6 +103,7 @@ impl<'a, B: Broker> Execution<'a, B> {
                 timeout: chunk.timeout,
                 grace: shared.config.stop_grace,
                 room: sizes.room,
+                splits: chunk.splits,
             },
             reports: Reports::new(chunk.clone(), &shared.config, sizes),
             submits: Submits::new(shared.clone(), metrics.clone(), trace, &flight),

@@ -26,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 /// One unit as a handler sees it.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// Its place in the batch.
+    /// Its place in the batch. Segments have ordinals above those of documents.
     pub ordinal: Ordinal,
+    /// Which of the document's segments it is, from 0, where it is one.
+    pub segment: Option<u32>,
     /// The document.
     pub document: Arc<Document>,
-    /// What the jobs of the tier before made of it, by job; empty in tier 0.
+    /// What the jobs of the tier before made of it, by job; empty in tier 0. Right after a split it is the segment itself,
+    /// and where segments are joined the list of what was made of them, as JSON values a line.
     pub inputs: BTreeMap<JobName, Arc<Output>>,
 }
 

@@ -1,6 +1,13 @@
 //! Reading what units need: documents and the outputs of the tier before, from where they stand in the log.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+mod segments;
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::{
     StreamExt,
@@ -14,7 +21,7 @@ use redrive_domain::{
     failure::{Failure, FailureKind},
     ids::{BatchKey, JobName},
     units::{Ordinal, UnitSet},
-    work::Chunk,
+    work::{Chunk, Join, Source},
 };
 
 use crate::{handler::Unit, metrics};
@@ -47,8 +54,30 @@ enum Content {
         /// All units that succeeded, with an output or without one.
         units: UnitSet,
         /// In ascending order.
-        outputs: Vec<(Ordinal, Arc<Output>)>,
+        outputs: Vec<(Ordinal, Arc<Made>)>,
     },
+}
+
+/// An output, and where its lines are once somebody has asked for one.
+struct Made {
+    output: Arc<Output>,
+    lines: OnceLock<Vec<(u32, u32)>>,
+}
+
+impl Made {
+    fn new(output: Output) -> Arc<Self> {
+        Arc::new(Self {
+            output: Arc::new(output),
+            lines: OnceLock::new(),
+        })
+    }
+
+    fn line(&self, index: u32) -> Option<Output> {
+        let lines = self.lines.get_or_init(|| segments::lines_of(&self.output));
+        let (from, to) = *lines.get(usize::try_from(index).ok()?)?;
+        let line = self.output.body.get(from as usize..to as usize)?;
+        Some(Output::json_text(line.to_vec()))
+    }
 }
 
 impl Page {
@@ -72,6 +101,7 @@ impl Page {
                 mut units,
                 skipped,
                 outputs,
+                segments,
             } => {
                 let mut list = match &outputs {
                     Some(outputs) => outputs.open().map_err(|e| e.to_string())?,
@@ -83,9 +113,12 @@ impl Page {
                 let content = Content::Outputs {
                     job: attempt.job,
                     units,
-                    outputs: list.into_iter().map(|(u, o)| (u, Arc::new(o))).collect(),
+                    outputs: list.into_iter().map(|(u, o)| (u, Made::new(o))).collect(),
                 };
-                (content, outputs.map_or(0, |o| o.size()), items)
+                // The places of lines, eight bytes each.
+                let counts = segments.into_iter().flat_map(|segmented| segmented.counts);
+                let lines: usize = counts.map(|(_, count)| count as usize * 8).sum();
+                (content, outputs.map_or(0, |o| o.size()) + lines, items)
             }
             other => return Err(format!("it is of type {}", other.name())),
         };
@@ -109,7 +142,7 @@ impl Page {
     }
 
     /// `None`: the event says nothing of this unit. `Some(None)`: it succeeded without an output.
-    fn output(&self, key: &BatchKey, of: &JobName, unit: Ordinal) -> Option<Option<Arc<Output>>> {
+    fn output(&self, key: &BatchKey, of: &JobName, unit: Ordinal) -> Option<Option<Arc<Made>>> {
         match &self.content {
             Content::Outputs {
                 job,
@@ -209,37 +242,54 @@ pub(crate) struct Plan {
     units: Vec<Ordinal>,
     /// The sequence of each unit's document; 0 where the chunk does not say.
     documents: Vec<u64>,
-    /// The sequence of each unit's input, for each job; 0 where there is none.
-    inputs: Vec<(JobName, Vec<u64>)>,
+    /// What each job of the tier before made.
+    inputs: Vec<Wanted>,
+    /// The document of each unit, and which segment of it the unit is; empty where units are documents.
+    places: Vec<(Ordinal, u32)>,
+    /// What units join.
+    joins: BTreeMap<Ordinal, Vec<Join>>,
+}
+
+/// The outputs of one job of the tier before.
+struct Wanted {
+    job: JobName,
+    /// Whether a unit's input is its line of what was made of its document.
+    lines: bool,
+    /// The sequence of each unit's input; 0 where there is none.
+    seqs: Vec<u64>,
 }
 
 impl Plan {
     pub(crate) fn new(chunk: &Chunk) -> Self {
         let units: Vec<Ordinal> = chunk.units.iter().collect();
-        let mut documents = vec![0; units.len()];
-        for source in &chunk.documents {
-            let here = source.units.and(&chunk.units);
-            place(&mut documents, &units, &here, source.seq);
-        }
-        let mut inputs: Vec<(JobName, Vec<u64>)> = Vec::new();
+        let places = segments::places_of(chunk, &units);
+        let documents = match places.is_empty() {
+            true => by_unit(chunk.documents.iter(), chunk, &units),
+            false => segments::by_document(chunk.documents.iter(), &places),
+        };
+        let mut jobs: BTreeMap<(&JobName, bool), Vec<Source>> = BTreeMap::new();
         for input in &chunk.inputs {
-            let at = match inputs.iter().position(|(job, _)| *job == input.job) {
-                Some(at) => at,
-                None => {
-                    inputs.push((input.job.clone(), vec![0; units.len()]));
-                    inputs.len() - 1
-                }
-            };
-            let here = input.units.and(&chunk.units);
-            if let Some((_, seqs)) = inputs.get_mut(at) {
-                place(seqs, &units, &here, input.seq);
-            }
+            let lines = input.lines && !places.is_empty();
+            jobs.entry((&input.job, lines)).or_default().push(Source {
+                seq: input.seq,
+                units: input.units.clone(),
+            });
         }
+        let inputs = jobs.into_iter().map(|((job, lines), sources)| Wanted {
+            job: job.clone(),
+            lines,
+            seqs: match lines {
+                true => segments::by_document(sources.iter(), &places),
+                false => by_unit(sources.iter(), chunk, &units),
+            },
+        });
         Self {
             key: chunk.key(),
-            units,
             documents,
-            inputs,
+            inputs: inputs.collect(),
+            places,
+            joins: segments::joins_of(chunk),
+            units,
         }
     }
 
@@ -255,21 +305,52 @@ impl Plan {
     ) -> BoxStream<'static, Vec<Ready>> {
         let (plan, reader) = (self.clone(), reader.clone());
         let count = self.units.len();
-        stream::iter((0..count).step_by(SLICE))
+        // What is joined may be large: one at a time.
+        let size = if self.joins.is_empty() { SLICE } else { 1 };
+        stream::iter((0..count).step_by(size))
             .map(move |from| {
                 let (plan, reader) = (plan.clone(), reader.clone());
                 async move {
-                    let slice = from..(from + SLICE).min(count);
+                    let slice = from..(from + size).min(count);
                     let pages = reader.pages(plan.seqs(slice.clone())).await;
-                    slice.filter_map(|at| plan.unit(at, &pages)).collect()
+                    let ready = slice.filter_map(|at| plan.unit(at, &pages)).collect();
+                    match plan.joins.is_empty() {
+                        true => ready,
+                        false => plan.join(&reader, ready).await,
+                    }
                 }
             })
             .buffered(SLICES_AHEAD)
             .boxed()
     }
 
+    /// Adds to units what was made of their segments.
+    async fn join<B: Broker>(&self, reader: &Reader<B>, units: Vec<Ready>) -> Vec<Ready> {
+        let mut ready = Vec::with_capacity(units.len());
+        for unit in units {
+            let Ok(mut unit) = unit else {
+                ready.push(unit);
+                continue;
+            };
+            let mut failed = None;
+            for join in self.joins.get(&unit.ordinal).into_iter().flatten() {
+                match reader.joined(&self.key, join).await {
+                    Ok((job, list)) => {
+                        unit.inputs.insert(job, list);
+                    }
+                    Err(failure) => failed = Some(failure),
+                }
+            }
+            ready.push(match failed {
+                Some(failure) => Err((unit.ordinal, failure)),
+                None => Ok(unit),
+            });
+        }
+        ready
+    }
+
     fn seqs(&self, slice: Range<usize>) -> Vec<u64> {
-        let lists = self.inputs.iter().map(|(_, seqs)| seqs);
+        let lists = self.inputs.iter().map(|wanted| &wanted.seqs);
         let mut all: Vec<u64> = std::iter::once(&self.documents)
             .chain(lists)
             .filter_map(|seqs| seqs.get(slice.clone()))
@@ -296,29 +377,60 @@ impl Plan {
             Some(Err(why)) => Err(why.clone()),
             None => Err("the chunk does not say where the document stands".to_owned()),
         };
+        let place = self.places.get(at).copied();
+        let of = place.map_or(ordinal, |(document, _)| document);
         let seq = self.documents.get(at).copied().unwrap_or(0);
         let document = page(seq)?
-            .document(&self.key, ordinal)
+            .document(&self.key, of)
             .ok_or_else(|| format!("the log at {seq} does not hold the document"))?;
         let mut inputs = BTreeMap::new();
-        for (job, seqs) in &self.inputs {
+        for Wanted { job, lines, seqs } in &self.inputs {
             let seq = seqs.get(at).copied().unwrap_or(0);
             if seq == 0 {
                 continue;
             }
-            let output = page(seq)?
-                .output(&self.key, job, ordinal)
-                .ok_or_else(|| format!("the log at {seq} does not hold the output of job {job}"))?;
-            if let Some(output) = output {
-                inputs.insert(job.clone(), output);
+            let missing = || format!("the log at {seq} does not hold the output of job {job}");
+            let unit = if *lines { of } else { ordinal };
+            let made = page(seq)?
+                .output(&self.key, job, unit)
+                .ok_or_else(missing)?;
+            let input = match (made, place.filter(|_| *lines)) {
+                (made, None) => made.map(|made| made.output.clone()),
+                (None, Some(_)) => return Err(missing()),
+                (Some(made), Some((_, index))) => {
+                    let line = made.line(index).ok_or_else(missing)?;
+                    Some(Arc::new(line))
+                }
+            };
+            if let Some(input) = input {
+                inputs.insert(job.clone(), input);
             }
         }
         Ok(Unit {
             ordinal,
+            segment: place.map(|(_, index)| index),
             document,
             inputs,
         })
     }
+}
+
+/// The sequence for each unit; 0 where there is none.
+fn by_unit<'a>(
+    sources: impl Iterator<Item = &'a Source>,
+    chunk: &Chunk,
+    units: &[Ordinal],
+) -> Vec<u64> {
+    let mut seqs = vec![0; units.len()];
+    for source in sources {
+        place(
+            &mut seqs,
+            units,
+            &source.units.and(&chunk.units),
+            source.seq,
+        );
+    }
+    seqs
 }
 
 /// Notes the sequence for those of the units that are `here`, which is in ascending order as they are.

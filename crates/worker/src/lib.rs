@@ -14,6 +14,7 @@ mod inputs;
 pub mod metrics;
 mod report;
 mod runner;
+mod segments;
 mod slots;
 mod submit;
 pub mod world;

@@ -7,6 +7,7 @@ use redrive_domain::{
     failure::Failure,
     ids::WorkerId,
     packed::Packed,
+    segments::{SegmentCounts, lines},
     time::Millis,
     units::{Ordinal, UnitSet},
     work::{Chunk, FailedUnits, Outcome},
@@ -20,8 +21,8 @@ const CLOSE_AT: usize = 256 * 1024;
 const MARGIN: usize = 16 * 1024;
 /// The most that one unit adds to a set written as ranges: two numbers and their frame.
 const UNIT_BYTES: usize = 11;
-/// What an output costs beside its body and its media type.
-const OUTPUT_BYTES: usize = 48;
+/// What an output costs beside its body and its media type, with how many segments it is.
+const OUTPUT_BYTES: usize = 64;
 /// What a failure costs beside its texts.
 const FAILURE_BYTES: usize = 128;
 
@@ -62,6 +63,7 @@ struct Open {
     returned: UnitSet,
     outputs: Vec<(Ordinal, Output)>,
     failures: BTreeMap<Failure, UnitSet>,
+    segments: SegmentCounts,
     busy: Duration,
 }
 
@@ -83,6 +85,11 @@ impl Reports {
             Some(output) => {
                 let size = output.body.len() + output.media_type.len();
                 self.reserve(UNIT_BYTES + OUTPUT_BYTES + size);
+                if self.chunk.splits {
+                    let count = lines(&output.body).count();
+                    let count = u32::try_from(count).unwrap_or(u32::MAX);
+                    self.open.segments.push((unit, count));
+                }
                 self.open.outputs.push((unit, output));
             }
         }
@@ -159,6 +166,7 @@ impl Reports {
             busy,
             loading: Millis(0),
             peak_memory: None,
+            segments: open.segments,
             at: self.world.now(),
         });
     }

@@ -188,7 +188,7 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
     };
     say!(
         "{doing} {}{}{}",
-        counted(retried.documents, "document"),
+        what(retried),
         sum(by_kind),
         if by_tier.len() > 1 {
             format!(": {}", by_tier.join(", "))
@@ -224,6 +224,18 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
         say!("  do just that:  {apply}");
     }
     Ok(())
+}
+
+/// What is retried, for people.
+fn what(retried: &Retried) -> String {
+    let documents = counted(retried.documents, "document");
+    match retried.segments {
+        0 => documents,
+        segments if segments == retried.units => {
+            format!("{} of {documents}", counted(segments, "segment"))
+        }
+        segments => format!("{documents}, of them {}", counted(segments, "segment")),
+    }
 }
 
 /// Holds jobs up.

@@ -9,6 +9,7 @@ use redrive_domain::{
     ids::BatchKey,
     invariants::violations,
     query::{At, BatchRef, BatchView, ListDocuments, ReadState},
+    segments::Segments,
     state::BatchState,
     subject,
 };
@@ -134,7 +135,11 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
         };
         let page = app.client.documents(&query).await?;
         line["documents"] = page.items.into_iter().map(|row| row.id).collect();
-        line["documents_total"] = units.len().into();
+        let total = match Segments::are_in(&units) {
+            true => "segments_total",
+            false => "documents_total",
+        };
+        line[total] = units.len().into();
     }
     Ok(line)
 }

@@ -3,6 +3,7 @@
 use redrive_domain::{
     query::{
         BatchSummary, BatchView, FailureRow, ListBatches, ListFailures, ListResults, ResultRow,
+        SegmentCounts,
     },
     time::Timestamp,
 };
@@ -54,6 +55,20 @@ pub(super) fn show(view: &BatchView) -> String {
         ("last activity", time(Some(summary.last_activity_at))),
         ("bucket", summary.bucket.to_string()),
     ];
+    let segments = view.tiers.iter().filter_map(|tier| {
+        let SegmentCounts {
+            entered,
+            completed,
+            failed,
+        } = tier.segments?;
+        let text = format!(
+            "{entered}: {completed} completed, {failed} failed (tier {} {})",
+            tier.tier,
+            brief(&tier.name, 20)
+        );
+        Some(("segments", text))
+    });
+    let facts: Vec<(&str, String)> = facts.into_iter().chain(segments).collect();
     let facts: Vec<String> = facts
         .iter()
         .map(|(name, value)| format!("{name:14} {value}"))
@@ -154,7 +169,7 @@ pub(super) const FAILURES: [&str; 11] = [
 /// A row of it.
 pub(super) fn failure(row: &FailureRow) -> Vec<String> {
     vec![
-        brief(&row.document, 60),
+        named(&row.document, row.segment),
         row.tier.to_string(),
         row.job.to_string(),
         row.failure.class.to_string(),
@@ -168,6 +183,15 @@ pub(super) fn failure(row: &FailureRow) -> Vec<String> {
             .map_or_else(|| "-".to_owned(), ToString::to_string),
         row.at.to_string(),
     ]
+}
+
+/// A document, or a segment of one.
+fn named(document: &str, segment: Option<u32>) -> String {
+    let document = brief(document, 60);
+    match segment {
+        Some(index) => format!("{document} [{index}]"),
+        None => document,
+    }
 }
 
 pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Exit> {
@@ -224,7 +248,7 @@ pub(crate) async fn results(app: &App, args: ResultsArgs) -> anyhow::Result<Exit
             (None, None) => "(no output)".to_owned(),
         };
         vec![
-            brief(&row.document, 60),
+            named(&row.document, row.segment),
             row.tier.to_string(),
             row.job.to_string(),
             output,

@@ -12,7 +12,7 @@ use redrive_domain::{
     work::Chunk,
 };
 
-use super::{Dispatch, Held, JobKey, life::Life, pool_of, queue::queue_of, references::references};
+use super::{Dispatch, Held, JobKey, life::Life, pool_of, queue::queue_of, references::References};
 use crate::scheduler::{Capacity, Grant, Pool, plan};
 
 /// Jobs of one namespace that compete for a pool at a time; the rest wait their turn in order of age. It bounds the model.
@@ -120,10 +120,11 @@ impl Dispatch {
         };
         // A chunk is of one attempt; others follow in chunks of their own.
         let (ended, mut units) = job.attempts.split(&candidates).into_iter().next()?;
-        let (documents, inputs) = loop {
-            let (documents, inputs) = references(batch, key.tier, &units);
-            if documents.len() + inputs.len() <= REFERENCES || units.len() <= 1 {
-                break (documents, inputs);
+        // What one unit refers to always fits: `Segmentation::most` bounds what a join may be of.
+        let references = loop {
+            let references = References::of(batch, key.tier, &units);
+            if references.count() <= REFERENCES || units.len() <= 1 {
+                break references;
             }
             units = units.take(units.len() / 2);
         };
@@ -142,11 +143,14 @@ impl Dispatch {
             num_cpus: spec.num_cpus,
             max_output_bytes: spec.max_output_bytes,
             units: units.clone(),
-            documents,
-            inputs,
+            documents: references.documents,
+            inputs: references.inputs,
             at: now,
             strikes: 0,
             trace: None,
+            splits: spec.segments,
+            segments: references.segments,
+            joins: references.joins,
         };
         run.out.add(&units);
         run.probe = outage.map(|_| chunk.id).or(run.probe);

@@ -168,6 +168,9 @@ pub struct Retried {
     pub documents: u64,
     /// Units that are executed again: a document that failed in two jobs counts twice.
     pub units: u64,
+    /// Of these units, those that are segments of documents.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub segments: u64,
     /// Those units by tier.
     pub by_tier: BTreeMap<TierNum, u64>,
     /// Those units by kind.

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use super::{Now, breaker, pause};
+use super::{
+    Now, breaker, pause,
+    segments::{Split, split},
+};
 use crate::{
     event::{Attempt, Event},
     failure::{Failure, FailureClass, FailureKind},
@@ -50,12 +53,16 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
     };
     let mut live = job.outstanding(&reported, outcome.attempt);
     let superseded = reported.len() - live.len();
+    let split = match batch {
+        Some(batch) => split(batch, outcome, &outcome.completed.and(&live)),
+        None => Split::default(),
+    };
     let mut take = |units: &UnitSet| {
         let taken = units.and(&live);
         live.remove(&taken);
         taken
     };
-    let completed = take(&outcome.completed);
+    let completed = take(&outcome.completed.minus(&split.refused_units()));
     let skipped = take(&outcome.skipped);
     let mut ended = completed.len() + skipped.len();
     let mut attempt = Attempt {
@@ -88,12 +95,13 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
             outputs: outputs_of(outcome, &completed),
             units: completed,
             skipped,
+            segments: split.segmented,
         });
     }
     let mut next: BTreeMap<(FailureClass, FailureKind, Next), Vec<FailedUnits>> = BTreeMap::new();
     let mut misconfigured = None;
     let mut probe = breaker::Probe::new(job, ended);
-    for failed in &outcome.failures {
+    for failed in split.refused.iter().chain(&outcome.failures) {
         let units = take(&failed.units);
         ended += units.len();
         if failed.failure.kind == FailureKind::MISCONFIGURED && !units.is_empty() {

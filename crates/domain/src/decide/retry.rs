@@ -4,6 +4,7 @@ use crate::{
     event::{Event, Selected},
     limits::{DIFFERENCE_SHOWN, SET_BYTES_PER_EVENT},
     plan::Plan,
+    segments::Segments,
     state::BatchState,
     units::{Ordinal, UnitSet},
 };
@@ -73,7 +74,7 @@ pub fn difference(then: &BatchState, now: &BatchState, plan: &Plan) -> Stale {
                 None => this.units.clone(),
             };
             count += rest.len();
-            documents.add(&rest);
+            documents.add(&now.documents_of(&rest));
         }
         (count, documents.take(DIFFERENCE_SHOWN))
     };
@@ -96,7 +97,7 @@ fn carry_out(
     retried: Retried,
     plan_seq: Option<u64>,
 ) -> Decision {
-    let mut parts = in_parts(selected);
+    let mut parts = in_parts(selected, batch.segments.as_ref());
     let last = parts.pop().unwrap_or_default();
     let event = |selected, last| Event::RetryScheduled {
         mode: retry.retry_mode,
@@ -154,9 +155,7 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
                 *excluded.class.entry(class).or_default() += failed.len();
                 continue;
             }
-            let spent = batch
-                .retries
-                .at_least(u32::from(retry.max_retry_count), &failed);
+            let spent = spent(batch, retry.max_retry_count, &failed);
             excluded.retry_limit += spent.len();
             let units = failed.minus(&spent);
             if !units.is_empty() {
@@ -167,7 +166,10 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
         if !chosen.is_empty() {
             *retried.by_tier.entry(tier).or_default() += chosen.len();
             retried.units += chosen.len();
-            documents.add(&chosen);
+            if batch.has_segments_in(tier) {
+                retried.segments += chosen.len();
+            }
+            documents.add(&batch.documents_of(&chosen));
             selected.push(Selected {
                 tier,
                 job: spec.name.clone(),
@@ -180,9 +182,20 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
     (selected, retried)
 }
 
+/// Of these units, those whose document has been retried that often.
+fn spent(batch: &BatchState, most: u8, failed: &UnitSet) -> UnitSet {
+    let spent = batch
+        .retries
+        .at_least(u32::from(most), &batch.documents_of(failed));
+    match &batch.segments {
+        Some(segments) if !spent.is_empty() => failed.and(&spent.or(&segments.units_of(&spent))),
+        _ => spent,
+    }
+}
+
 /// Splits a selection that is too large for one event, by ordinals: all units of a document stay in one part, so that
 /// its retry is counted once.
-fn in_parts(selected: Vec<Selected>) -> Vec<Vec<Selected>> {
+fn in_parts(selected: Vec<Selected>, segments: Option<&Segments>) -> Vec<Vec<Selected>> {
     let size: usize = selected.iter().map(|s| s.units.encoded_size()).sum();
     if size <= SET_BYTES_PER_EVENT {
         return vec![selected];
@@ -198,7 +211,9 @@ fn in_parts(selected: Vec<Selected>) -> Vec<Vec<Selected>> {
     let mut parts = Vec::new();
     let mut first = 0;
     while first <= end {
-        let within = UnitSet::run(first, window);
+        let next = first.saturating_add(window);
+        let next = segments.map_or(next, |segments| segments.next_boundary(next));
+        let within = UnitSet::run(first, next - first);
         let part: Vec<Selected> = selected
             .iter()
             .map(|s| Selected {
@@ -210,7 +225,10 @@ fn in_parts(selected: Vec<Selected>) -> Vec<Vec<Selected>> {
         if !part.is_empty() {
             parts.push(part);
         }
-        first = first.saturating_add(window);
+        if next == Ordinal::MAX {
+            break;
+        }
+        first = next;
     }
     parts
 }
@@ -231,7 +249,7 @@ mod tests {
                 units: every_other(u32::from(tier)),
             })
             .collect();
-        let parts = in_parts(selected.clone());
+        let parts = in_parts(selected.clone(), None);
         assert!(parts.len() > 1);
         for part in &parts {
             let size: usize = part.iter().map(|s| s.units.encoded_size()).sum();

@@ -14,12 +14,12 @@ pub fn settle(batch: &BatchState) -> Option<Event> {
         }
         settled = settled && !tier.is_open();
         if settled && is_unfinished(batch, num) {
-            let (completed, failed) = (tier.done().len(), tier.failed().len());
+            let (done, failed) = (tier.done(), tier.failed());
             return Some(Event::TierCompleted {
                 tier: num,
-                status: BatchStatus::of(completed, failed),
-                completed,
-                failed,
+                status: BatchStatus::of(done.len(), failed.len()),
+                completed: batch.documents_through(num, done).len(),
+                failed: batch.documents_of(&failed).len(),
             });
         }
     }

@@ -14,6 +14,7 @@ mod outcomes;
 mod pause;
 mod plan;
 mod retry;
+mod segments;
 mod serving;
 pub(crate) mod story;
 mod strikes;

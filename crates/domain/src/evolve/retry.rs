@@ -40,7 +40,7 @@ impl BatchState {
             documents.add(&units);
         }
         if !documents.is_empty() {
-            self.retries.increment(&documents);
+            self.retries.increment(&self.documents_of(&documents));
             // A decision in several events is one round.
             self.rounds = self.rounds.saturating_add(u32::from(last));
             self.status = BatchStatus::Running;

@@ -45,7 +45,7 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
         }
         Event::DispatchPaused { reason, .. } => match reason {
             PauseReason::Misconfigured(failure) => without_detail(failure),
-            PauseReason::Asked(_) => {}
+            PauseReason::Asked(_) | PauseReason::Breaker(_) => {}
         },
         Event::BatchSubmitted { .. }
         | Event::BatchCompleted { .. }
@@ -55,7 +55,11 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
         | Event::RetryScheduled { .. }
         | Event::DispatchResumed { .. }
         | Event::WorkerLost { .. }
-        | Event::CommandRefused { .. } => {}
+        | Event::CommandRefused { .. }
+        | Event::StuckDetected { .. }
+        | Event::DuplicatesKilled { .. }
+        | Event::DispatchOrphaned { .. }
+        | Event::DispatchServed { .. } => {}
     }
     Ok(envelope)
 }

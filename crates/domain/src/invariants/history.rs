@@ -14,8 +14,11 @@ use crate::{
     units::{Ordinal, UnitSet},
 };
 
+mod split;
 #[cfg(test)]
 mod tests;
+
+use split::Split;
 
 /// Reads a log and says what must not be. One clock is assumed for all who write it.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +37,7 @@ struct Story {
     documents: u32,
     /// The names of the jobs, by tier.
     jobs: Vec<Vec<JobName>>,
+    split: Split,
     units: BTreeMap<(TierNum, JobName, Ordinal), Unit>,
     /// Jobs that nobody served, until they were served.
     orphaned: BTreeSet<JobRef>,
@@ -204,6 +208,7 @@ impl Story {
                 .iter()
                 .map(|tier| names(&tier.jobs))
                 .collect();
+            self.split = Split::of(pipeline);
             return;
         }
         if !self.created {
@@ -245,8 +250,13 @@ impl Story {
             Event::BatchCompleted {
                 completed, failed, ..
             } => self.complete(*completed, *failed, found),
-            Event::DocumentsCompleted { attempt, .. } => {
+            Event::DocumentsCompleted {
+                attempt, segments, ..
+            } => {
                 let units = envelope.event.units();
+                if let Some(segments) = segments {
+                    self.split.take(attempt.tier, &units, segments, found);
+                }
                 self.end(attempt, &units, Ending::Done, at, found);
             }
             Event::DocumentsFailed { attempt, .. } => {
@@ -321,8 +331,8 @@ impl Story {
                     attempt.job
                 ));
             };
-            if ordinal >= self.documents {
-                problem("there is no such document".to_owned());
+            if !self.split.is_unit(tier, ordinal, self.documents) {
+                problem("there is no such document or segment".to_owned());
             }
             if !self.came_to(tier, ordinal) {
                 problem("the tier before has not done it".to_owned());
@@ -357,7 +367,8 @@ impl Story {
         let Some(before) = tier.checked_sub(1) else {
             return true;
         };
-        self.is_done(before, unit)
+        let mut needs = self.split.needs(tier, unit).into_iter();
+        needs.all(|(tier, unit)| self.is_done(tier.unwrap_or(before), unit))
     }
 
     fn is_done(&self, tier: TierNum, ordinal: Ordinal) -> bool {
@@ -373,13 +384,18 @@ impl Story {
     fn complete(&self, completed: u64, failed: u64, found: &mut Vec<String>) {
         let last = self.jobs.len().checked_sub(1);
         let last = last.and_then(|tier| TierNum::try_from(tier).ok());
-        let through = |ordinal: &Ordinal| last.is_some_and(|tier| self.is_done(tier, *ordinal));
+        let through = |ordinal: &Ordinal| {
+            last.is_some_and(|last| {
+                let mut needs = self.split.through(last, *ordinal).into_iter();
+                needs.all(|(tier, unit)| self.is_done(tier, unit))
+            })
+        };
         let done = (0..self.documents).filter(through).count() as u64;
         let broken: BTreeSet<Ordinal> = self
             .units
             .iter()
             .filter(|(_, unit)| unit.standing == Standing::Failed)
-            .map(|((_, _, ordinal), _)| *ordinal)
+            .map(|((_, _, ordinal), _)| self.split.document(*ordinal))
             .collect();
         if (completed, failed) != (done, broken.len() as u64) {
             found.push(format!(

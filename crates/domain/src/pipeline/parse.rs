@@ -60,12 +60,16 @@ pub(super) fn pipeline(value: &Value) -> Result<Pipeline, InvalidPipeline> {
     let tiers = top.list("tiers", 1..=TIERS, tier);
     let max_failed = outage::max_failed(&mut top);
     top.finish();
+    let pipeline = Pipeline {
+        name,
+        tiers,
+        max_failed,
+    };
     if errors.is_empty() {
-        Ok(Pipeline {
-            name,
-            tiers,
-            max_failed,
-        })
+        errors = pipeline.segmentation_errors();
+    }
+    if errors.is_empty() {
+        Ok(pipeline)
     } else {
         Err(InvalidPipeline(errors))
     }
@@ -74,6 +78,7 @@ pub(super) fn pipeline(value: &Value) -> Result<Pipeline, InvalidPipeline> {
 fn tier(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<TierSpec> {
     let mut tier = Fields::new(value, path.clone(), errors);
     let barrier = tier.flag("barrier");
+    let join = tier.flag("join");
     let jobs: Vec<JobSpec> = tier.list("jobs", 1..=JOBS_PER_TIER, job);
     let name = tier.text("name");
     tier.finish();
@@ -92,6 +97,7 @@ fn tier(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<Tier
     Some(TierSpec {
         name,
         barrier,
+        join,
         jobs,
     })
 }
@@ -123,6 +129,7 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
     let backoff = job.nested("backoff", backoff);
     let rate_limit = job.nested("rate_limit", rate_limit);
     let breaker = job.nested("breaker", outage::breaker);
+    let segments = job.flag("segments");
     let params = job.get("params").cloned().unwrap_or(Value::Null);
     if !(params.is_null() || params.is_object()) {
         job.error("params", "is to be a table");
@@ -145,8 +152,13 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
             .map_or(Some(JobSpec::MAX_ATTEMPTS), |n| u32::try_from(n).ok())?,
         backoff: backoff.unwrap_or_default(),
         rate_limit,
-        max_output_bytes: max_output_bytes.unwrap_or(OUTPUT_BYTES),
         breaker: breaker.unwrap_or(Some(Breaker::USUAL)),
+        // All segments of a document are one output.
+        max_output_bytes: max_output_bytes.unwrap_or(match segments {
+            true => OUTPUT_BYTES_MAX,
+            false => OUTPUT_BYTES,
+        }),
+        segments,
     })
 }
 

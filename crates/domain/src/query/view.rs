@@ -10,7 +10,8 @@ use crate::{
     ids::{HandlerName, JobName, ResourceClass},
     pause::Paused,
     pipeline::TierNum,
-    state::{BatchState, JobState},
+    segments::Segments,
+    state::{BatchState, JobState, TierState},
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
@@ -54,6 +55,9 @@ pub struct TierView {
     pub completed: u64,
     /// Documents for which one of its jobs failed.
     pub failed: u64,
+    /// Its units, where they are segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<SegmentCounts>,
     /// When it first had something to do.
     pub started_at: Option<Timestamp>,
     /// When it last had nothing left to do.
@@ -62,6 +66,28 @@ pub struct TierView {
     pub last_activity_at: Option<Timestamp>,
     /// The jobs.
     pub jobs: Vec<JobView>,
+}
+
+/// Segments in a tier. A document without any has none here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentCounts {
+    /// Segments that have come in.
+    pub entered: u64,
+    /// Segments for which all its jobs succeeded.
+    pub completed: u64,
+    /// Segments for which one of its jobs failed.
+    pub failed: u64,
+}
+
+impl SegmentCounts {
+    fn of(tier: &TierState) -> Self {
+        let segments = |units: UnitSet| units.len() - Segments::only_documents(&units).len();
+        Self {
+            entered: segments(tier.entered.clone()),
+            completed: segments(tier.done()),
+            failed: tier.failed().len(),
+        }
+    }
 }
 
 /// How a job is doing, in units.
@@ -149,9 +175,10 @@ impl BatchView {
                 tier: num,
                 name: spec.name.clone(),
                 status: tier.status,
-                entered: tier.entered.len(),
-                completed: tier.done().len(),
-                failed: tier.failed().len(),
+                entered: batch.documents_of(&tier.entered).len(),
+                completed: batch.documents_through(num, tier.done()).len(),
+                failed: batch.documents_of(&tier.failed()).len(),
+                segments: batch.has_segments_in(num).then(|| SegmentCounts::of(tier)),
                 started_at: tier.started_at,
                 ended_at: tier.ended_at,
                 last_activity_at: tier.last_at,

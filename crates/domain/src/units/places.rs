@@ -98,6 +98,20 @@ impl Places {
         parts
     }
 
+    /// The runs from an ordinal to another, in their order: the first and the last ordinal of each, and its sequence.
+    pub fn between(
+        &self,
+        first: Ordinal,
+        last: Ordinal,
+    ) -> impl Iterator<Item = (Ordinal, Ordinal, u64)> + '_ {
+        let from = self.runs.range(..=first).next_back();
+        let from = from.map_or(first, |(&start, _)| start);
+        self.runs
+            .range(from..=last.max(from))
+            .filter(move |&(&start, &(end, _))| end >= first && start <= last)
+            .map(move |(&start, &(end, seq))| (start.max(first), end.min(last), seq))
+    }
+
     /// How many runs there are: what it costs.
     #[must_use]
     pub fn runs(&self) -> usize {

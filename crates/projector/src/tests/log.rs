@@ -209,6 +209,7 @@ pub(super) fn completed(
         units,
         skipped: UnitSet::new(),
         outputs: (!outputs.is_empty()).then(|| Packed::new(&outputs.to_vec()).unwrap()),
+        segments: None,
     }
 }
 

@@ -159,6 +159,7 @@ async fn results_show_each_output_as_what_it_is() {
             units: UnitSet::new(),
             skipped: [6].into(),
             outputs: None,
+            segments: None,
         },
         failed(0, "one", &FailureKind::NETWORK, &[([7].into(), "x")]),
     ];

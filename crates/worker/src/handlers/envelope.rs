@@ -24,6 +24,8 @@ pub(super) struct Envelope<'a> {
     tier: TierNum,
     job: &'a JobName,
     ordinal: Ordinal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment: Option<u32>,
     attempt: u32,
     document: &'a Document,
     inputs: BTreeMap<&'a JobName, Content<'a>>,
@@ -69,6 +71,7 @@ impl<'a> Envelope<'a> {
             tier: ctx.tier,
             job: &ctx.job,
             ordinal: unit.ordinal,
+            segment: unit.segment,
             attempt: ctx.attempt,
             document: &unit.document,
             inputs: unit

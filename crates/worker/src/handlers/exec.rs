@@ -142,7 +142,10 @@ fn inputs(unit: &Unit) -> Vec<u8> {
 /// What the process may know of its circumstances.
 fn circumstances(unit: &Unit, ctx: &Context) -> Vec<(&'static str, String)> {
     let (left, deadline) = ctx.left();
-    vec![
+    let segment = unit
+        .segment
+        .map(|index| ("REDRIVE_SEGMENT", index.to_string()));
+    let mut known = vec![
         ("REDRIVE_NAMESPACE", ctx.namespace.to_string()),
         ("REDRIVE_BUCKET", ctx.bucket.to_string()),
         ("REDRIVE_BATCH", ctx.batch.to_string()),
@@ -158,7 +161,9 @@ fn circumstances(unit: &Unit, ctx: &Context) -> Vec<(&'static str, String)> {
         ("REDRIVE_DEADLINE_UNIX_MS", deadline.0.to_string()),
         // Many tools take 0 for no limit at all.
         ("REDRIVE_TIMEOUT_SECONDS", left.as_secs().max(1).to_string()),
-    ]
+    ];
+    known.extend(segment);
+    known
 }
 
 fn outcome(settings: &Settings, ctx: &Context, ended: Ended) -> Result<Done, Failure> {

@@ -259,11 +259,13 @@ impl Rig {
             units,
             skipped,
             outputs: Some(Packed::new(&outputs).unwrap()),
+            segments: None,
         };
         Input {
             job: job(of),
             seq: self.append(event).await,
             units: all,
+            lines: false,
         }
     }
 
@@ -289,6 +291,9 @@ impl Rig {
             at: Timestamp(1),
             strikes: 0,
             trace: None,
+            splits: false,
+            segments: vec![],
+            joins: vec![],
         }
     }
 

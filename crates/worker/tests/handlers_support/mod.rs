@@ -24,6 +24,7 @@ pub fn name(name: &str) -> HandlerName {
 pub fn unit(locator: &str) -> Unit {
     Unit {
         ordinal: 7,
+        segment: None,
         document: Arc::new(Document::new(locator)),
         inputs: [].into(),
     }

@@ -101,7 +101,15 @@ fn shape() -> impl Strategy<Value = String> {
         let names: Vec<String> = (0..jobs).map(|i| format!("j{i}")).collect();
         format!("{}{}", if barrier { "!" } else { "" }, names.join(" "))
     });
-    proptest::collection::vec(tier, 1..5).prop_map(|tiers| tiers.join(" | "))
+    let plain = proptest::collection::vec(tier, 1..5).prop_map(|tiers| tiers.join(" | "));
+    let segmented = proptest::sample::select(vec![
+        "*s | j0 j1 | &j2",
+        "j0 j1 | *s | j0 | !j1 | !&j2 | j3",
+        "*s | !j0 j1",
+        "!*s | j0 | j1 j2 | &j0 j1 | !j4",
+        "j0 | *s | !j0 | &j1",
+    ]);
+    prop_oneof![2 => plain, 1 => segmented.prop_map(str::to_owned)]
 }
 
 #[derive(Clone)]
@@ -162,6 +170,12 @@ impl Driver {
             outcome.skipped = fine.iter().filter(|u| u % 3 == 0).collect();
         }
         outcome.completed = fine.minus(&outcome.skipped);
+        let (spec, _) = self.story.state().job(held.tier, &held.job).unwrap();
+        if spec.segments {
+            let documents = outcome.completed.iter();
+            let counts = documents.map(|d| (d, (d.wrapping_mul(2_654_435_761) >> 20) % 5));
+            outcome.segments = counts.collect();
+        }
         let mut failure = failure(KINDS[how.kind].clone());
         failure.class = how.class.unwrap_or(failure.class);
         if !failed.is_empty() {

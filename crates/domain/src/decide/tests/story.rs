@@ -36,14 +36,16 @@ pub(crate) struct Story {
 }
 
 /// `"a | b c | !d"`: three tiers, the second with two jobs, the third behind a barrier. Three attempts a unit.
+/// `"*a | b | &c"`: `a` splits documents, `c` joins them. `"!&c"` does so behind a barrier.
 pub(crate) fn pipeline(text: &str) -> serde_json::Value {
     let tier = |tier: &str| {
         let jobs: Vec<_> = tier
-            .trim_start_matches('!')
+            .trim_start_matches(['!', '&'])
             .split_whitespace()
-            .map(|job| json!({ "handler": job }))
+            .map(|job| json!({ "handler": job.trim_start_matches('*'), "segments": job.starts_with('*') }))
             .collect();
-        json!({ "barrier": tier.starts_with('!'), "jobs": jobs })
+        let marks = tier.split(char::is_alphanumeric).next().unwrap_or_default();
+        json!({ "barrier": marks.contains('!'), "join": marks.contains('&'), "jobs": jobs })
     };
     let tiers: Vec<_> = text.split('|').map(|t| tier(t.trim())).collect();
     json!({ "tiers": tiers })
@@ -125,6 +127,12 @@ impl Report<'_> {
     pub(crate) fn done(mut self, range: Range<u32>) -> Self {
         self.outcome.completed.add(&units(range));
         self
+    }
+    /// They succeeded, and have so many segments.
+    pub(crate) fn split(mut self, range: Range<u32>, segments: u32) -> Self {
+        let counts = range.clone().map(|document| (document, segments));
+        self.outcome.segments.extend(counts);
+        self.done(range)
     }
     pub(crate) fn skipped(mut self, range: Range<u32>) -> Self {
         self.outcome.skipped.add(&units(range));
@@ -283,6 +291,7 @@ impl Story {
             busy: Millis(5),
             loading: Millis(0),
             peak_memory: None,
+            segments: Vec::new(),
             at: self.now.at,
         };
         Report {

@@ -5,10 +5,12 @@ use crate::{
     command::{Retry, Start},
     event::VERSION,
     ids::{BatchId, Bucket, ChunkId, Namespace},
+    limits::SEGMENTS_FROM,
     packed::Packed,
     pause::PauseReason,
     pipeline::Pipeline,
     plan::Plan,
+    segments::Segmented,
     time::Millis,
 };
 
@@ -90,6 +92,7 @@ fn done(tier: TierNum, number: u32, unit: Ordinal) -> Event {
         units: UnitSet::from([unit]),
         skipped: UnitSet::new(),
         outputs: None,
+        segments: None,
     }
 }
 
@@ -217,4 +220,48 @@ fn a_job_is_paused_until_it_is_resumed_or_retried_or_its_tier_is_over() {
         documents: 4,
     });
     assert_eq!(log.history.paused_since(&key, &job(1)), None);
+}
+
+#[test]
+fn segments_come_of_documents_that_were_split_and_are_joined_when_all_are_through() {
+    let mut log = Log {
+        history: History::default(),
+        seq: 0,
+    };
+    let job = |segments| serde_json::json!([{ "handler": "x", "name": "a", "segments": segments }]);
+    let tiers = serde_json::json!({ "tiers": [
+        { "jobs": job(true) }, { "jobs": job(false) }, { "join": true, "jobs": job(false) },
+    ] });
+    log.fine(Event::BatchCreated {
+        bucket: Bucket::new("docs").unwrap(),
+        pipeline: Pipeline::from_value(&tiers).unwrap(),
+        start: Start::OnSubmit,
+    });
+    log.fine(Event::DocumentsAdded {
+        first: 0,
+        count: 3,
+        documents: Packed::new(&Vec::new()).unwrap(),
+    });
+    log.fine(Event::BatchSubmitted { documents: 3 });
+    let split = |tier, unit, first, count| Event::DocumentsCompleted {
+        attempt: attempt(tier, 1),
+        units: UnitSet::from([unit]),
+        skipped: UnitSet::new(),
+        outputs: None,
+        segments: Some(Segmented {
+            first,
+            counts: vec![(unit, count)],
+        }),
+    };
+    log.fine(split(0, 1, SEGMENTS_FROM, 2));
+    log.wrong(split(0, 2, SEGMENTS_FROM, 2), "is the next");
+    log.wrong(split(1, SEGMENTS_FROM, SEGMENTS_FROM + 4, 2), "is not to");
+    log.wrong(done(1, 1, 0), "no such document or segment");
+    log.wrong(
+        done(1, 1, SEGMENTS_FROM + 90),
+        "no such document or segment",
+    );
+    log.wrong(done(2, 1, 1), "the tier before");
+    log.fine(done(0, 1, 0));
+    log.fine(done(2, 1, 0));
 }

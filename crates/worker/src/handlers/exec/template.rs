@@ -18,10 +18,11 @@ pub(super) enum Field {
     Uri,
     Ordinal,
     Attempt,
+    Segment,
 }
 
 impl Field {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); 10] = [
         ("{}", Self::Locator),
         ("{/}", Self::Basename),
         ("{.}", Self::Stem),
@@ -31,6 +32,7 @@ impl Field {
         ("{uri}", Self::Uri),
         ("{ordinal}", Self::Ordinal),
         ("{attempt}", Self::Attempt),
+        ("{segment}", Self::Segment),
     ];
 
     /// The placeholder with which a text begins, and its length.
@@ -43,7 +45,7 @@ impl Field {
 
     /// Whether it tells the command which document it is about.
     fn names_document(self) -> bool {
-        !matches!(self, Self::Ordinal | Self::Attempt)
+        !matches!(self, Self::Ordinal | Self::Attempt | Self::Segment)
     }
 
     fn value<'a>(self, unit: &'a Unit, ctx: &Context) -> Result<Cow<'a, str>, Failure> {
@@ -66,6 +68,14 @@ impl Field {
             },
             Self::Ordinal => unit.ordinal.to_string().into(),
             Self::Attempt => ctx.attempt.to_string().into(),
+            Self::Segment => match unit.segment {
+                Some(index) => index.to_string().into(),
+                None => {
+                    let message =
+                        "the command asks for {segment}, and units of this tier are documents";
+                    return Err(Failure::new(FailureKind::MISCONFIGURED, message));
+                }
+            },
         })
     }
 }
