@@ -10,8 +10,8 @@ use redrive_domain::{
     command::{Accepted, Answer, Command, Refusal, Written},
     ids::{BatchId, Bucket, CommandId, Namespace},
     query::{
-        BatchSummary, BatchView, DocumentRow, FailureRow, ListBatches, ListDocuments, ListFailures,
-        ListResults, OfBatch, Page, ReadState, ResultRow, StatePiece,
+        BatchSummary, BatchView, CreditsView, DocumentRow, FailureRow, ListBatches, ListDocuments,
+        ListFailures, ListResults, OfBatch, OfNamespace, Page, ReadState, ResultRow, StatePiece,
     },
     subject,
 };
@@ -163,6 +163,14 @@ impl<B: Broker> Client<B> {
     /// Where there is no such batch, or nobody answers.
     pub async fn state(&self, query: &ReadState) -> Result<StatePiece, ClientError> {
         self.query("state", query).await
+    }
+
+    /// What the namespace may spend a month, and what it has spent.
+    ///
+    /// # Errors
+    /// Where nobody answers.
+    pub async fn credits(&self, query: &OfNamespace) -> Result<CreditsView, ClientError> {
+        self.query("credits", query).await
     }
 
     /// The namespace's batches, the last one first, page by page.

@@ -1,5 +1,6 @@
 //! What people ask for, and what they are answered. All of it travels as JSON.
 
+mod credits;
 mod pause;
 mod refusal;
 mod retry;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    credits::Charge,
     document::Document,
     ids::{BatchId, CommandId},
     pause::JobRef,
@@ -17,8 +19,9 @@ use crate::{
     status::BatchStatus,
 };
 
+pub use credits::SetCredits;
 pub use pause::{Pause, Resume};
-pub use refusal::{Refusal, Stale};
+pub use refusal::{Refusal, Shortage, Stale};
 pub use retry::{Excluded, Retried, Retry, RetryMode};
 
 /// What can be asked of a batch: the last token of a command's subject.
@@ -39,11 +42,13 @@ pub enum Verb {
     Pause,
     /// Hand out again.
     Resume,
+    /// Set what the namespace may spend a month.
+    SetCredits,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Create,
         Self::AddDocuments,
         Self::Submit,
@@ -51,6 +56,7 @@ impl Verb {
         Self::Cancel,
         Self::Pause,
         Self::Resume,
+        Self::SetCredits,
     ];
 
     /// The word for it.
@@ -64,6 +70,7 @@ impl Verb {
             Self::Cancel => "cancel",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::SetCredits => "set_credits",
         }
     }
 }
@@ -76,7 +83,9 @@ impl fmt::Display for Verb {
 
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause or resume")]
+#[error(
+    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume or set_credits"
+)]
 pub struct InvalidVerb(pub String);
 
 impl FromStr for Verb {
@@ -151,6 +160,8 @@ pub enum Command {
     Pause(Pause),
     /// Hand out again.
     Resume(Resume),
+    /// Set what the namespace may spend a month.
+    SetCredits(SetCredits),
 }
 
 impl Command {
@@ -165,6 +176,7 @@ impl Command {
             Self::Cancel(_) => Verb::Cancel,
             Self::Pause(_) => Verb::Pause,
             Self::Resume(_) => Verb::Resume,
+            Self::SetCredits(_) => Verb::SetCredits,
         }
     }
 
@@ -209,6 +221,7 @@ impl Command {
             Verb::Cancel => serde_json::from_value(fields).map(Self::Cancel),
             Verb::Pause => serde_json::from_value(fields).map(Self::Pause),
             Verb::Resume => serde_json::from_value(fields).map(Self::Resume),
+            Verb::SetCredits => serde_json::from_value(fields).map(Self::SetCredits),
         };
         read.map_err(|e| Refusal::invalid("", e.to_string()))
     }
@@ -306,6 +319,9 @@ pub struct Accepted {
     /// Jobs that were paused or resumed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobRef>,
+    /// What it takes of the namespace's credits, where these are limited and it takes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credits: Option<Charge>,
 }
 
 impl Accepted {
@@ -322,6 +338,7 @@ impl Accepted {
             cancelled_documents: None,
             plan: None,
             jobs: Vec::new(),
+            credits: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! What follows from events by itself (a tier is over, a batch is over) is not decided with the input but read off the
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
+mod credits;
 mod documents;
 mod outcome;
 mod pause;
@@ -11,10 +12,11 @@ mod retry;
 mod settle;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{
     command::{Accepted, Cancel, Command, Create, Refusal, Submit},
+    credits::NO_BATCH,
     event::Event,
     ids::{BatchKey, Bucket, CommandId},
     pipeline::Pipeline,
@@ -23,9 +25,10 @@ use crate::{
     time::Timestamp,
 };
 
+pub use credits::command_within;
 pub use outcome::{Lost, OutcomeDecision, lost, outcome};
 pub use retry::difference;
-pub use settle::settle;
+pub use settle::{STEPS, settle};
 
 /// What a decision is told about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,7 @@ pub fn command(
     let Some(batch) = batch else {
         return match command {
             Command::Create(create) => create_batch(key, bucket, create),
+            Command::SetCredits(_) => Err(credits::not_of_a_batch()),
             _ => Err(Refusal::no_batch(key)),
         };
     };
@@ -86,6 +90,7 @@ pub fn command(
         Command::Cancel(cancel) => cancel_batch(batch, cancel),
         Command::Pause(pause) => pause::pause(batch, pause),
         Command::Resume(resume) => pause::resume(batch, resume),
+        Command::SetCredits(_) => Err(credits::not_of_a_batch()),
     }
 }
 
@@ -117,6 +122,10 @@ fn create_batch(key: &BatchKey, bucket: &Bucket, create: &Create) -> Result<Deci
             "bucket",
             "\"_\" stands for any bucket: name one",
         ));
+    }
+    if key.batch == NO_BATCH {
+        let message = "the nil UUID stands for the namespace: take another one";
+        return Err(Refusal::invalid("batch", message));
     }
     let pipeline = read_pipeline(create)?;
     Ok(Decision {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::{Excluded, Refusal, RetryMode, Start, Verb},
+    credits::Month,
     document::Document,
     failure::{FailureClass, FailureKind, Fingerprint},
     ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
@@ -257,6 +258,42 @@ pub enum Event {
         /// Why not, for people.
         message: String,
     },
+    /// The namespace may spend so many credits a month. It stands under the namespace's nil batch.
+    #[serde(rename = "credits.limit_set")]
+    CreditsLimitSet {
+        /// How many; none for no limit.
+        limit: Option<u64>,
+    },
+    /// Credits are held for documents that are about to begin.
+    #[serde(rename = "credits.reserved")]
+    CreditsReserved {
+        /// The month that they count in: that of the decision.
+        month: Month,
+        /// How many credits.
+        amount: u64,
+        /// Which documents.
+        documents: UnitSet,
+    },
+    /// The batch is over, and these documents are through: their credits are spent.
+    #[serde(rename = "credits.settled")]
+    CreditsSettled {
+        /// The month in which they were reserved.
+        month: Month,
+        /// How many credits.
+        amount: u64,
+        /// Which documents.
+        documents: UnitSet,
+    },
+    /// The batch is over, and these documents failed or were stopped: their credits are given back.
+    #[serde(rename = "credits.released")]
+    CreditsReleased {
+        /// The month in which they were reserved.
+        month: Month,
+        /// How many credits.
+        amount: u64,
+        /// Which documents.
+        documents: UnitSet,
+    },
 }
 
 /// The circumstances of an attempt.
@@ -318,6 +355,10 @@ impl Event {
             Self::DispatchResumed { .. } => "dispatch.resumed",
             Self::WorkerLost { .. } => "infrastructure.worker_lost",
             Self::CommandRefused { .. } => "command.refused",
+            Self::CreditsLimitSet { .. } => "credits.limit_set",
+            Self::CreditsReserved { .. } => "credits.reserved",
+            Self::CreditsSettled { .. } => "credits.settled",
+            Self::CreditsReleased { .. } => "credits.released",
         }
     }
 
@@ -330,6 +371,18 @@ impl Event {
             }
             _ => self.name().to_owned(),
         }
+    }
+
+    /// Whether a namespace's ledger is made of such events.
+    #[must_use]
+    pub fn is_about_credits(&self) -> bool {
+        matches!(
+            self,
+            Self::CreditsLimitSet { .. }
+                | Self::CreditsReserved { .. }
+                | Self::CreditsSettled { .. }
+                | Self::CreditsReleased { .. }
+        )
     }
 
     /// The units that it names, all together.
@@ -348,6 +401,9 @@ impl Event {
                 selected.iter().for_each(|s| all.add(&s.units));
             }
             Self::WorkerLost { units, .. } => all.add(units),
+            Self::CreditsReserved { documents, .. }
+            | Self::CreditsSettled { documents, .. }
+            | Self::CreditsReleased { documents, .. } => all.add(documents),
             _ => {}
         }
         all

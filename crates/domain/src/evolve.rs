@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     command::Start,
+    credits::Holding,
     event::{Attempt, Cause, Envelope, Event},
     ids::BatchKey,
     limits::{DOCUMENTS_PER_BATCH, REMEMBERED_COMMANDS},
@@ -54,6 +55,7 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 ended_at: None,
                 last_at: envelope.at,
                 ignored: 0,
+                credits: Holding::default(),
             };
             batch.remember(envelope, seq);
             *state = Some(batch);
@@ -68,7 +70,9 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
             // A decision in several events is carried out with the last of them, and a refused command never is.
             let carried_out = !matches!(
                 event,
-                Event::RetryScheduled { last: false, .. } | Event::CommandRefused { .. }
+                Event::RetryScheduled { last: false, .. }
+                    | Event::CommandRefused { .. }
+                    | Event::CreditsReserved { .. }
             );
             if carried_out {
                 batch.remember(envelope, seq);
@@ -197,6 +201,17 @@ impl BatchState {
                 job.lost += units.len();
             }
             Event::CommandRefused { .. } => {}
+            // The namespace's, not the batch's.
+            Event::CreditsLimitSet { .. } => return None,
+            Event::CreditsReserved {
+                month, documents, ..
+            } => self.credits.reserve(*month, documents)?,
+            Event::CreditsSettled {
+                month, documents, ..
+            } => self.settle_credits(*month, documents)?,
+            Event::CreditsReleased {
+                month, documents, ..
+            } => self.release_credits(*month, documents)?,
         }
         Some(())
     }
@@ -332,6 +347,7 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
 }
 
 mod cancel;
+mod credits;
 mod job;
 mod pause;
 mod retry;

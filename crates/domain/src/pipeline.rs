@@ -23,6 +23,9 @@ pub struct Pipeline {
     pub name: String,
     /// At least one.
     pub tiers: Vec<TierSpec>,
+    /// What a document takes of the namespace's credits, 0 to 1,000,000.
+    #[serde(default = "one_credit", skip_serializing_if = "is_one_credit")]
+    pub credits_per_document: u64,
 }
 
 /// One stage. A document goes on to the next when all jobs of this one succeeded for it.
@@ -79,6 +82,15 @@ pub struct JobSpec {
 
 fn one() -> u32 {
     1
+}
+
+fn one_credit() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
+fn is_one_credit(credits: &u64) -> bool {
+    *credits == one_credit()
 }
 
 fn middle() -> u8 {

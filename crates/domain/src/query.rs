@@ -1,6 +1,7 @@
 //! What can be asked of a projector, and what it answers. All of it travels as JSON: requests on
 //! `rd.qry.<namespace>.<query>`, answers as [`crate::command::Answer`].
 
+mod credits;
 mod refer;
 mod view;
 
@@ -17,6 +18,7 @@ use crate::{
     units::{Ordinal, UnitSet},
 };
 
+pub use credits::{BatchCredits, CreditsView, MonthView, OfNamespace};
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
 pub use view::{BatchView, JobView, TierView};
 
@@ -42,6 +44,8 @@ pub enum Query {
     Documents(ListDocuments),
     /// `state`: the canonical bytes of a batch's state, piece by piece.
     State(ReadState),
+    /// `credits`: what the namespace may spend a month, and what it has spent.
+    Credits(OfNamespace),
 }
 
 /// Asks for a list of batches.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::Start,
+    credits::Holding,
     failure::{FailureClass, FailureKind},
     ids::{BatchKey, Bucket, CommandId, JobName},
     pause::Paused,
@@ -59,6 +60,9 @@ pub struct BatchState {
     pub last_at: Timestamp,
     /// Events that named something that is not there and changed nothing.
     pub ignored: u64,
+    /// What it has to do with its namespace's credits.
+    #[serde(default, skip_serializing_if = "Holding::is_none")]
+    pub credits: Holding,
 }
 
 /// One tier.
@@ -270,6 +274,12 @@ impl BatchState {
                     .zip(&tier.jobs)
                     .map(move |(spec, job)| (num, spec, job))
             })
+    }
+
+    /// Whether it is over, and nothing follows from that any more: it holds no credits.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.status.is_over() && self.credits.held.is_empty()
     }
 
     /// Documents that failed somewhere.

@@ -7,9 +7,10 @@ use std::{fs, path::PathBuf};
 
 use redrive_domain::{
     command::{
-        AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode, Start,
-        Submit, Verb, Written,
+        AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode,
+        SetCredits, Start, Submit, Verb, Written,
     },
+    credits::Month,
     document::{Document, Output},
     event::{Attempt, Cause, Envelope, Event, Selected},
     failure::{Failure, FailureClass, FailureKind},
@@ -254,7 +255,27 @@ fn events() -> Vec<Event> {
             reason: PauseReason::Misconfigured(failed()[0].failure.clone()),
         },
         Event::DispatchResumed { jobs: jobs() },
+        Event::CreditsLimitSet { limit: Some(1_000) },
+        Event::CreditsReserved {
+            month: month(),
+            amount: 300,
+            documents: units(),
+        },
+        Event::CreditsSettled {
+            month: month(),
+            amount: 200,
+            documents: units(),
+        },
+        Event::CreditsReleased {
+            month: month(),
+            amount: 100,
+            documents: units(),
+        },
     ]
+}
+
+fn month() -> Month {
+    Month::of(at())
 }
 
 #[test]
@@ -302,9 +323,13 @@ fn there_is_a_fixture_of_every_event() {
         Event::CommandRefused { .. } => 12,
         Event::DispatchPaused { .. } => 13,
         Event::DispatchResumed { .. } => 14,
+        Event::CreditsLimitSet { .. } => 15,
+        Event::CreditsReserved { .. } => 16,
+        Event::CreditsSettled { .. } => 17,
+        Event::CreditsReleased { .. } => 18,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..15).collect::<Vec<i32>>());
+    assert_eq!(all, (0..19).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -370,6 +395,7 @@ fn every_command_is_read_as_it_was_written() {
             tier: Some(1),
             job: Some(job()),
         }),
+        Command::SetCredits(SetCredits { limit: Some(1_000) }),
     ];
     for command in commands {
         let id = Some(CommandId(uuid(5)));

@@ -11,13 +11,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::shared::Unavailable;
 
 /// The names of the queries.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "batches",
     "status",
     "failures",
     "results",
     "documents",
     "state",
+    "credits",
 ];
 
 /// Why there is no answer.
@@ -82,6 +83,7 @@ pub(crate) fn question(name: &str, payload: &[u8]) -> Result<Query, Refusal> {
         "failures" => fields(payload).map(Query::Failures),
         "results" => fields(payload).map(Query::Results),
         "documents" => fields(payload).map(Query::Documents),
+        "credits" => fields(payload).map(Query::Credits),
         _ => fields(payload).map(Query::State),
     }
 }
@@ -137,7 +139,7 @@ pub(crate) fn encode<T: Serialize>(answer: Result<T, Failed>) -> Encoded {
             };
             let code = match &refusal {
                 Refusal::Invalid { .. } => 400,
-                Refusal::NotAllowed { .. } => 403,
+                Refusal::NotAllowed { .. } | Refusal::Credits(_) => 403,
                 Refusal::NotFound { .. } => 404,
                 Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
             };

@@ -1,5 +1,7 @@
 //! Answering questions.
 
+mod credits;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -164,6 +166,7 @@ impl<B: Broker> Server<B> {
             Query::Results(ask) => encode(self.results(namespace, &ask).await),
             Query::Documents(ask) => encode(self.documents(namespace, &ask).await),
             Query::State(ask) => encode(self.state(namespace, &ask).await),
+            Query::Credits(ask) => encode(self.credits(namespace, &ask).await),
         }
     }
 

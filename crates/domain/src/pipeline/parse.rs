@@ -10,7 +10,10 @@ use self::fields::Fields;
 use super::{Backoff, JobSpec, Pipeline, RateLimit, TierSpec};
 use crate::{
     ids::{HandlerName, JobName, ResourceClass},
-    limits::{ATTEMPTS, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES, TIERS},
+    limits::{
+        ATTEMPTS, CREDITS_PER_DOCUMENT, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX,
+        PIPELINE_BYTES, TIERS,
+    },
 };
 
 /// One thing that is wrong with a pipeline.
@@ -57,9 +60,14 @@ pub(super) fn pipeline(value: &Value) -> Result<Pipeline, InvalidPipeline> {
     let mut top = Fields::new(value, String::new(), &mut errors);
     let name = top.text("name").unwrap_or_else(|| "pipeline".to_owned());
     let tiers = top.list("tiers", 1..=TIERS, tier);
+    let credits = top.integer("credits_per_document", 0..=CREDITS_PER_DOCUMENT);
     top.finish();
     if errors.is_empty() {
-        Ok(Pipeline { name, tiers })
+        Ok(Pipeline {
+            name,
+            tiers,
+            credits_per_document: credits.unwrap_or(1),
+        })
     } else {
         Err(InvalidPipeline(errors))
     }
