@@ -2,6 +2,7 @@
 
 use futures::StreamExt;
 use redrive_domain::{
+    credits::Ledgers,
     event::Envelope,
     evolve::{Batches, evolve_among},
     query::At,
@@ -35,6 +36,8 @@ impl From<At> for Until {
 pub struct Folded {
     /// The batches.
     pub batches: Batches,
+    /// The ledgers, as far as the filter lets events about credits through.
+    pub ledgers: Ledgers,
     /// Events that were folded.
     pub events: u64,
     /// Events that this version cannot read; each was passed over with a warning.
@@ -68,6 +71,7 @@ pub async fn fold<B: Broker>(broker: &B, filter: Option<String>, until: Until) -
                     break;
                 }
                 evolve_among(&mut folded.batches, entry.seq, &envelope);
+                folded.ledgers.take(entry.seq, &envelope);
                 folded.events += 1;
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod control;
+mod credits;
 mod history;
 mod look;
 mod roles;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use redrive_domain::{ids::Namespace, pipeline::TierNum, query::BatchRef};
 
 pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
+pub(crate) use credits::CreditsArgs;
 pub(crate) use history::{EventsArgs, Of, ReplayArgs, Show};
 pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
@@ -117,6 +119,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// List the batches of the namespace, the last one first
     Batches(BatchesArgs),
+    /// Show what the namespace may spend a month and what it has spent, or set what it may
+    Credits(CreditsArgs),
     /// Show what Redrive does, on real files and a small web server, in under a minute
     Demo(DemoArgs),
     /// Measure the whole system on this machine, beside what its broker does by itself

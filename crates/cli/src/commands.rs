@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod control;
+pub(crate) mod credits;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod generate;

@@ -80,7 +80,7 @@ impl Exit {
                 Refusal::Invalid { .. } => Self::Usage,
                 Refusal::NotFound { .. } => Self::NotFound,
                 Refusal::Conflict { .. } | Refusal::Stale(_) => Self::Conflict,
-                Refusal::NotAllowed { .. } => Self::NotAllowed,
+                Refusal::NotAllowed { .. } | Refusal::Credits(_) => Self::NotAllowed,
             });
         }
         match error.downcast_ref::<BrokerError>()? {

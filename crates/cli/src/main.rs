@@ -25,8 +25,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        archive, bench, config, control, demo, doctor, generate, history, look, roles, run, time,
-        top, workers,
+        archive, bench, config, control, credits, demo, doctor, generate, history, look, roles,
+        run, time, top, workers,
     },
     exit::Exit,
     settings::Settings,
@@ -131,6 +131,7 @@ async fn use_system(
         Command::Failures(args) => look::failures(&app, args).await,
         Command::Results(args) => look::results(&app, args).await,
         Command::Batches(args) => look::batches(&app, args).await,
+        Command::Credits(args) => credits::credits(&app, args).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => control::cancel(&app, args).await,
         Command::Pause(args) => control::pause(&app, args).await,

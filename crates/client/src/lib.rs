@@ -11,9 +11,9 @@ use redrive_domain::{
     command::{Accepted, Answer, Command, Refusal, Written},
     ids::{BatchId, Bucket, CommandId, Namespace},
     query::{
-        BatchSummary, BatchView, Change, Diff, DocumentRow, FailureRow, ListBatches, ListChanges,
-        ListDocuments, ListFailures, ListResults, OfBatch, Page, ReadState, ReadTimeline,
-        ResultRow, StatePiece, TimelineRow,
+        BatchSummary, BatchView, Change, CreditsView, Diff, DocumentRow, FailureRow, ListBatches,
+        ListChanges, ListDocuments, ListFailures, ListResults, OfBatch, OfNamespace, Page,
+        ReadState, ReadTimeline, ResultRow, StatePiece, TimelineRow,
     },
     subject,
 };
@@ -166,6 +166,14 @@ impl<B: Broker> Client<B> {
     /// Where there is no such batch, or nobody answers.
     pub async fn state(&self, query: &ReadState) -> Result<StatePiece, ClientError> {
         self.query("state", query).await
+    }
+
+    /// What the namespace may spend a month, and what it has spent.
+    ///
+    /// # Errors
+    /// Where nobody answers.
+    pub async fn credits(&self, query: &OfNamespace) -> Result<CreditsView, ClientError> {
+        self.query("credits", query).await
     }
 
     /// The namespace's batches, the last one first, page by page.

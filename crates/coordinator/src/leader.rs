@@ -18,6 +18,7 @@ use redrive_broker::{
     Broker, BrokerError, Deliveries, Delivery, Request, ServiceSpec, Until, fold, mark,
 };
 use redrive_domain::{
+    credits::Ledgers,
     evolve::Batches,
     ids::BatchKey,
     presence::CoordinatorStanding,
@@ -73,6 +74,8 @@ pub(crate) struct Leader<'a, B> {
     leading: CancellationToken,
     standing: watch::Sender<CoordinatorStanding>,
     batches: Batches,
+    /// What each namespace may spend; it stays when batches leave memory.
+    ledgers: Ledgers,
     /// Batches that are over and still in memory, the one that was over first in front.
     over: VecDeque<BatchKey>,
     over_kept: usize,
@@ -120,6 +123,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             leading,
             standing: config.standing.clone(),
             batches: loaded.batches,
+            ledgers: loaded.ledgers,
             over: loaded.over,
             over_kept: config.over_kept,
             known: loaded.known,
@@ -248,10 +252,7 @@ impl<'a, B: Broker> Leader<'a, B> {
 
     /// A crash may have come between an event and what follows from it.
     async fn settle_all(&mut self) -> Result<(), Stepped> {
-        let running = self
-            .batches
-            .iter()
-            .filter(|(_, batch)| !batch.status.is_over());
+        let running = self.batches.iter().filter(|(_, batch)| !batch.is_closed());
         let round = Round {
             touched: running.map(|(key, _)| key.clone()).collect(),
             ..Round::default()
@@ -313,6 +314,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             chance: self.chance,
             last_seq: self.last_seq,
             max_payload: self.broker.info().max_payload,
+            ledgers: &mut self.ledgers,
         };
         round.settle(&mut self.batches, &mut stamp);
         if !round.messages.is_empty() {

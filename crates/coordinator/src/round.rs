@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redrive_broker::{Message, Receipt, Reply};
 use redrive_domain::{
     command::{Accepted, Answer, Refusal},
+    credits::Ledgers,
     decide,
     event::{Cause, Envelope, Event, VERSION},
     evolve::{Batches, evolve_among},
@@ -67,6 +68,7 @@ pub(crate) struct Stamp<'a> {
     pub(crate) last_seq: u64,
     /// The largest message that the broker takes, in bytes.
     pub(crate) max_payload: usize,
+    pub(crate) ledgers: &'a mut Ledgers,
 }
 
 impl Round {
@@ -110,6 +112,7 @@ impl Round {
             trace: envelope.trace.clone(),
         });
         evolve_among(batches, seq, &envelope);
+        stamp.ledgers.take(seq, &envelope);
         self.touched.insert(key.clone());
         Some(seq)
     }
@@ -117,8 +120,7 @@ impl Round {
     /// Takes in what follows from the state of the touched batches.
     pub(crate) fn settle(&mut self, batches: &mut Batches, stamp: &mut Stamp<'_>) {
         for key in self.touched.clone() {
-            // Three steps a tier and one for the batch: a bound on what is a handful.
-            for _ in 0..=3 * redrive_domain::limits::TIERS {
+            for _ in 0..=decide::STEPS {
                 let Some(event) = batches.get(&key).and_then(decide::settle) else {
                     break;
                 };
@@ -165,7 +167,7 @@ pub(crate) fn answer(
             let message = refusal.to_string();
             let code = match refusal {
                 Refusal::Invalid { .. } => 400,
-                Refusal::NotAllowed { .. } => 403,
+                Refusal::NotAllowed { .. } | Refusal::Credits(_) => 403,
                 Refusal::NotFound { .. } => 404,
                 Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
             };

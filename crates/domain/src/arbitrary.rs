@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    command::{Excluded, Refusal, RetryMode, Stale, Start, Verb},
+    command::{Excluded, Refusal, RetryMode, Shortage, Stale, Start, Verb},
+    credits::Month,
     document::{Document, Output},
     event::{Attempt, Cause, Envelope, Event, Selected},
     failure::{Failure, FailureClass, FailureKind},
@@ -213,6 +214,15 @@ fn refusal() -> impl Strategy<Value = Refusal> {
                 })
             }
         ),
+        (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(limit, left, takes)| {
+            Refusal::Credits(Shortage {
+                month: Month::of(Timestamp(0)),
+                limit,
+                left,
+                takes,
+                missing: takes.saturating_sub(left),
+            })
+        }),
     ]
 }
 
@@ -393,6 +403,31 @@ fn heal_event() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn credits_event() -> impl Strategy<Value = Event> {
+    let month = (0i64..3).prop_map(|month| Month::of(Timestamp(month * 31 * 86_400_000)));
+    let amount = prop_oneof![9 => 0u64..500, 1 => any::<u64>()];
+    (month, amount, unit_set(), 0u8..4).prop_map(|(month, amount, documents, which)| match which {
+        0 => Event::CreditsLimitSet {
+            limit: (amount % 2 == 0).then_some(amount),
+        },
+        1 => Event::CreditsReserved {
+            month,
+            amount,
+            documents,
+        },
+        2 => Event::CreditsSettled {
+            month,
+            amount,
+            documents,
+        },
+        _ => Event::CreditsReleased {
+            month,
+            amount,
+            documents,
+        },
+    })
+}
+
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     let start = prop_oneof![Just(Start::OnSubmit), Just(Start::AtOnce)];
     let over = (status(), any::<u64>(), any::<u64>());
@@ -422,6 +457,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         4 => retry_event(),
         2 => pause_event(),
         3 => heal_event(),
+        4 => credits_event(),
         1 => (proptest::option::of(proptest::sample::select(Verb::ALL.to_vec())), refusal()).prop_map(
             |(verb, refusal)| Event::CommandRefused {
                 verb,

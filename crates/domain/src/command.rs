@@ -1,5 +1,6 @@
 //! What people ask for, and what they are answered. All of it travels as JSON.
 
+mod credits;
 mod heal;
 mod pause;
 mod refusal;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    credits::Charge,
     document::Document,
     heal::Healed,
     ids::{BatchId, CommandId},
@@ -19,9 +21,10 @@ use crate::{
     status::BatchStatus,
 };
 
+pub use credits::SetCredits;
 pub use heal::Heal;
 pub use pause::{Pause, Resume};
-pub use refusal::{Refusal, Stale};
+pub use refusal::{Refusal, Shortage, Stale};
 pub use retry::{Excluded, Retried, Retry, RetryMode};
 
 /// What can be asked of a batch: the last token of a command's subject.
@@ -44,11 +47,13 @@ pub enum Verb {
     Resume,
     /// Look for what is stuck or executed twice, and put it right.
     Heal,
+    /// Set what the namespace may spend a month.
+    SetCredits,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Create,
         Self::AddDocuments,
         Self::Submit,
@@ -57,6 +62,7 @@ impl Verb {
         Self::Pause,
         Self::Resume,
         Self::Heal,
+        Self::SetCredits,
     ];
 
     /// The word for it.
@@ -71,6 +77,7 @@ impl Verb {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Heal => "heal",
+            Self::SetCredits => "set_credits",
         }
     }
 }
@@ -84,7 +91,7 @@ impl fmt::Display for Verb {
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume or heal"
+    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume, heal or set_credits"
 )]
 pub struct InvalidVerb(pub String);
 
@@ -162,6 +169,8 @@ pub enum Command {
     Resume(Resume),
     /// Look for what is stuck or executed twice, and put it right.
     Heal(Heal),
+    /// Set what the namespace may spend a month.
+    SetCredits(SetCredits),
 }
 
 impl Command {
@@ -177,6 +186,7 @@ impl Command {
             Self::Pause(_) => Verb::Pause,
             Self::Resume(_) => Verb::Resume,
             Self::Heal(_) => Verb::Heal,
+            Self::SetCredits(_) => Verb::SetCredits,
         }
     }
 
@@ -222,6 +232,7 @@ impl Command {
             Verb::Pause => serde_json::from_value(fields).map(Self::Pause),
             Verb::Resume => serde_json::from_value(fields).map(Self::Resume),
             Verb::Heal => serde_json::from_value(fields).map(Self::Heal),
+            Verb::SetCredits => serde_json::from_value(fields).map(Self::SetCredits),
         };
         read.map_err(|e| Refusal::invalid("", e.to_string()))
     }
@@ -322,6 +333,9 @@ pub struct Accepted {
     /// What was found stuck, or executed twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heal: Option<Healed>,
+    /// What it takes of the namespace's credits, where these are limited and it takes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credits: Option<Charge>,
 }
 
 impl Accepted {
@@ -339,6 +353,7 @@ impl Accepted {
             plan: None,
             jobs: Vec::new(),
             heal: None,
+            credits: None,
         }
     }
 }

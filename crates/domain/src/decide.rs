@@ -5,6 +5,7 @@
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
 mod breaker;
+mod credits;
 mod documents;
 mod heal;
 mod lost;
@@ -16,10 +17,11 @@ mod serving;
 mod settle;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{
     command::{Accepted, Cancel, Command, Create, Refusal, Submit},
+    credits::NO_BATCH,
     event::Event,
     ids::{BatchKey, Bucket, CommandId},
     pipeline::Pipeline,
@@ -28,14 +30,14 @@ use crate::{
     time::Timestamp,
 };
 
+pub use breaker::{Tally, open, probed_unit, tally};
+pub use credits::command_within;
 pub use heal::heal_by_itself;
 pub use lost::{Lost, lost};
 pub use outcome::{OutcomeDecision, outcome};
-
-pub use breaker::{Tally, open, probed_unit, tally};
 pub use retry::difference;
 pub use serving::{ORPHANED_AFTER, serving};
-pub use settle::settle;
+pub use settle::{STEPS, settle};
 
 /// What a decision is told about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,7 @@ pub fn command(
     let Some(batch) = batch else {
         return match command {
             Command::Create(create) => create_batch(key, bucket, create),
+            Command::SetCredits(_) => Err(credits::not_of_a_batch()),
             _ => Err(Refusal::no_batch(key)),
         };
     };
@@ -97,6 +100,7 @@ pub fn command(
         Command::Pause(pause) => pause::pause(batch, pause),
         Command::Resume(resume) => pause::resume(batch, resume),
         Command::Heal(heal) => heal::heal(batch, heal),
+        Command::SetCredits(_) => Err(credits::not_of_a_batch()),
     }
 }
 
@@ -128,6 +132,10 @@ fn create_batch(key: &BatchKey, bucket: &Bucket, create: &Create) -> Result<Deci
             "bucket",
             "\"_\" stands for any bucket: name one",
         ));
+    }
+    if key.batch == NO_BATCH {
+        let message = "the nil UUID stands for the namespace: take another one";
+        return Err(Refusal::invalid("batch", message));
     }
     let pipeline = read_pipeline(create)?;
     Ok(Decision {

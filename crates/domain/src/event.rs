@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::{Excluded, Refusal, RetryMode, Start, Verb},
+    credits::Month,
     document::Document,
     failure::{FailureClass, FailureKind, Fingerprint},
     heal::{Execution, StuckReason},
@@ -312,6 +313,42 @@ pub enum Event {
         /// Which.
         jobs: Vec<JobRef>,
     },
+    /// The namespace may spend so many credits a month. It stands under the namespace's nil batch.
+    #[serde(rename = "credits.limit_set")]
+    CreditsLimitSet {
+        /// How many; none for no limit.
+        limit: Option<u64>,
+    },
+    /// Credits are held for documents that are about to begin.
+    #[serde(rename = "credits.reserved")]
+    CreditsReserved {
+        /// The month that they count in: that of the decision.
+        month: Month,
+        /// How many credits.
+        amount: u64,
+        /// Which documents.
+        documents: UnitSet,
+    },
+    /// The batch is over, and these documents are through: their credits are spent.
+    #[serde(rename = "credits.settled")]
+    CreditsSettled {
+        /// The month in which they were reserved.
+        month: Month,
+        /// How many credits.
+        amount: u64,
+        /// Which documents.
+        documents: UnitSet,
+    },
+    /// The batch is over, and these documents failed or were stopped: their credits are given back.
+    #[serde(rename = "credits.released")]
+    CreditsReleased {
+        /// The month in which they were reserved.
+        month: Month,
+        /// How many credits.
+        amount: u64,
+        /// Which documents.
+        documents: UnitSet,
+    },
 }
 
 /// The circumstances of an attempt.
@@ -377,6 +414,10 @@ impl Event {
             Self::DuplicatesKilled { .. } => "heal.duplicates_killed",
             Self::DispatchOrphaned { .. } => "dispatch.orphaned",
             Self::DispatchServed { .. } => "dispatch.served",
+            Self::CreditsLimitSet { .. } => "credits.limit_set",
+            Self::CreditsReserved { .. } => "credits.reserved",
+            Self::CreditsSettled { .. } => "credits.settled",
+            Self::CreditsReleased { .. } => "credits.released",
         }
     }
 
@@ -398,8 +439,22 @@ impl Event {
             Self::RetryScheduled { last, .. }
             | Self::StuckDetected { last, .. }
             | Self::DuplicatesKilled { last, .. } => *last,
+            // What it holds credits for follows.
+            Self::CreditsReserved { .. } => false,
             _ => true,
         }
+    }
+
+    /// Whether a namespace's ledger is made of such events.
+    #[must_use]
+    pub fn is_about_credits(&self) -> bool {
+        matches!(
+            self,
+            Self::CreditsLimitSet { .. }
+                | Self::CreditsReserved { .. }
+                | Self::CreditsSettled { .. }
+                | Self::CreditsReleased { .. }
+        )
     }
 
     /// The units that it names, all together.
@@ -420,6 +475,9 @@ impl Event {
             Self::WorkerLost { units, .. }
             | Self::StuckDetected { units, .. }
             | Self::DuplicatesKilled { units, .. } => all.add(units),
+            Self::CreditsReserved { documents, .. }
+            | Self::CreditsSettled { documents, .. }
+            | Self::CreditsReleased { documents, .. } => all.add(documents),
             _ => {}
         }
         all

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     command::Start,
+    credits::Holding,
     event::{Attempt, Cause, Envelope, Event},
     failure::FailureKind,
     ids::BatchKey,
@@ -58,6 +59,7 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 ignored: 0,
                 infrastructure: Infrastructure::default(),
                 segments: pipeline.segmentation().map(Segments::new),
+                credits: Holding::default(),
             };
             batch.remember(envelope, seq);
             *state = Some(batch);
@@ -221,6 +223,17 @@ impl BatchState {
             Event::DuplicatesKilled { tier, job, .. } => self.job(*tier, job).map(|_| ())?,
             Event::DispatchOrphaned { jobs, since } => self.orphan(jobs, *since)?,
             Event::DispatchServed { jobs } => self.serve(jobs)?,
+            // The namespace's, not the batch's.
+            Event::CreditsLimitSet { .. } => return None,
+            Event::CreditsReserved {
+                month, documents, ..
+            } => self.credits.reserve(*month, documents)?,
+            Event::CreditsSettled {
+                month, documents, ..
+            } => self.settle_credits(*month, documents)?,
+            Event::CreditsReleased {
+                month, documents, ..
+            } => self.release_credits(*month, documents)?,
         }
         Some(())
     }
@@ -361,6 +374,7 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
 }
 
 mod cancel;
+mod credits;
 mod heal;
 mod job;
 mod pause;

@@ -63,6 +63,13 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     if batch.status == BatchStatus::Completed && counts.completed != u64::from(batch.documents) {
         found.push(format!("the batch is completed with {counts:?}"));
     }
+    let held: u64 = batch.credits.held.values().map(UnitSet::len).sum();
+    if held != batch.credits.documents().len() {
+        found.push("credits of two months are held for a document".to_owned());
+    }
+    if batch.credits.held.values().any(UnitSet::is_empty) {
+        found.push("a month of which no credits are held is kept".to_owned());
+    }
     found
 }
 

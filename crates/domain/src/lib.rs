@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod arbitrary;
 pub mod command;
+pub mod credits;
 pub mod decide;
 pub mod document;
 pub mod event;

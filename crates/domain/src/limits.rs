@@ -63,6 +63,12 @@ pub const REMEMBERED_COMMANDS: usize = 256;
 pub const SET_BYTES_PER_EVENT: usize = 512 * 1024;
 /// Documents that a stale plan's difference names; more are counted.
 pub const DIFFERENCE_SHOWN: u64 = 100;
+/// Most credits that a namespace may have a month.
+pub const CREDITS: u64 = 1_000_000_000_000_000;
+/// Most credits that one document may take.
+pub const CREDITS_PER_DOCUMENT: u64 = 1_000_000;
+/// Months that a ledger keeps, beside those of which something is still held.
+pub const CREDIT_MONTHS: usize = 120;
 /// Things wrong with one command that its refusal names.
 pub const REFUSAL_ERRORS: usize = 50;
 /// Findings that one look at what is stuck, or executed twice, tells and deals with.

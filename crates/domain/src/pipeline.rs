@@ -30,6 +30,9 @@ pub struct Pipeline {
     /// How many documents may fail before nothing more is handed out; any number unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed: Option<MaxFailed>,
+    /// What a document takes of the namespace's credits, 0 to 1,000,000.
+    #[serde(default = "one_credit", skip_serializing_if = "is_one_credit")]
+    pub credits_per_document: u64,
 }
 
 /// One stage. A document goes on to the next when all jobs of this one succeeded for it.
@@ -95,6 +98,15 @@ pub struct JobSpec {
 
 fn one() -> u32 {
     1
+}
+
+fn one_credit() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
+fn is_one_credit(credits: &u64) -> bool {
+    *credits == one_credit()
 }
 
 fn middle() -> u8 {

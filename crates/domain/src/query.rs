@@ -1,6 +1,7 @@
 //! What can be asked of a projector, and what it answers. All of it travels as JSON: requests on
 //! `rd.qry.<namespace>.<query>`, answers as [`crate::command::Answer`].
 
+mod credits;
 mod diff;
 mod refer;
 mod timeline;
@@ -19,6 +20,7 @@ use crate::{
     units::{Ordinal, UnitSet},
 };
 
+pub use credits::{BatchCredits, CreditsView, MonthView, OfNamespace};
 pub use diff::{
     Change, Changes, Diff, DocumentStatus, JobFailure, ListChanges, Standing, Transition,
 };
@@ -52,6 +54,8 @@ pub enum Query {
     Diff(ListChanges),
     /// `timeline`: what happened to a batch, in few lines.
     Timeline(ReadTimeline),
+    /// `credits`: what the namespace may spend a month, and what it has spent.
+    Credits(OfNamespace),
 }
 
 /// Asks for a list of batches.

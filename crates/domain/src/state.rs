@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::Start,
+    credits::Holding,
     failure::{FailureClass, FailureKind},
     ids::{BatchKey, Bucket, CommandId, JobName},
     pause::Paused,
@@ -72,6 +73,9 @@ pub struct BatchState {
     /// What its documents were split into; only where the pipeline splits documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<Segments>,
+    /// What it has to do with its namespace's credits.
+    #[serde(default, skip_serializing_if = "Holding::is_none")]
+    pub credits: Holding,
 }
 
 /// One tier.
@@ -301,6 +305,12 @@ impl BatchState {
                     .zip(&tier.jobs)
                     .map(move |(spec, job)| (num, spec, job))
             })
+    }
+
+    /// Whether it is over, and nothing follows from that any more: it holds no credits.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.status.is_over() && self.credits.held.is_empty()
     }
 
     /// Documents that failed somewhere.

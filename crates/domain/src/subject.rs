@@ -15,8 +15,12 @@
 
 use crate::{
     command::Verb,
+    credits::NO_BATCH,
     ids::{BatchId, BatchKey, Bucket, ChunkId, HandlerName, Namespace, ResourceClass, WorkerId},
 };
+
+/// In place of a bucket: whichever the batch has. In place of a batch: none, for what is the namespace's.
+const ANY: &str = "_";
 
 /// The number of a shard.
 pub type Shard = u16;
@@ -45,6 +49,12 @@ pub fn events_of_type(shard: Shard, namespace: &Namespace, kind: &str) -> String
     format!("rd.evt.{shard}.{namespace}.*.{kind}")
 }
 
+/// All events that a namespace's ledger is made of.
+#[must_use]
+pub fn events_about_credits(shard: Shard, namespace: &Namespace) -> String {
+    events_of_type(shard, namespace, "credits.*")
+}
+
 /// All events of a batch.
 #[must_use]
 pub fn events_of_batch(shard: Shard, key: &BatchKey) -> String {
@@ -54,13 +64,20 @@ pub fn events_of_batch(shard: Shard, key: &BatchKey) -> String {
 /// Where a command is handed over durably.
 #[must_use]
 pub fn command(namespace: &Namespace, bucket: &Bucket, batch: BatchId, verb: Verb) -> String {
-    format!("rd.cmd.{namespace}.{bucket}.{batch}.{verb}")
+    format!("rd.cmd.{namespace}.{bucket}.{}.{verb}", place(batch))
 }
 
 /// Where a command is answered with the decision.
 #[must_use]
 pub fn request(namespace: &Namespace, bucket: &Bucket, batch: BatchId, verb: Verb) -> String {
-    format!("rd.req.{namespace}.{bucket}.{batch}.{verb}")
+    format!("rd.req.{namespace}.{bucket}.{}.{verb}", place(batch))
+}
+
+fn place(batch: BatchId) -> String {
+    match batch {
+        NO_BATCH => ANY.to_owned(),
+        batch => batch.to_string(),
+    }
 }
 
 /// All commands handed over durably.
@@ -231,7 +248,10 @@ impl CommandAddress {
         Ok(Self {
             namespace: namespace.parse()?,
             bucket: bucket.parse()?,
-            batch: batch.parse()?,
+            batch: match batch {
+                ANY => NO_BATCH,
+                batch => batch.parse()?,
+            },
             verb: verb.parse()?,
         })
     }

@@ -8,8 +8,9 @@ use std::{fs, path::PathBuf};
 use redrive_domain::{
     command::{
         AddDocuments, Cancel, Command, Create, Heal, Pause, Refusal, Resume, Retry, RetryMode,
-        Start, Submit, Verb, Written,
+        SetCredits, Start, Submit, Verb, Written,
     },
+    credits::Month,
     document::{Document, Output},
     event::{Attempt, Cause, Envelope, Event, Selected},
     failure::{Failure, FailureClass, FailureKind},
@@ -291,7 +292,27 @@ fn events() -> Vec<Event> {
             since: at(),
         },
         Event::DispatchServed { jobs: jobs() },
+        Event::CreditsLimitSet { limit: Some(1_000) },
+        Event::CreditsReserved {
+            month: month(),
+            amount: 300,
+            documents: units(),
+        },
+        Event::CreditsSettled {
+            month: month(),
+            amount: 200,
+            documents: units(),
+        },
+        Event::CreditsReleased {
+            month: month(),
+            amount: 100,
+            documents: units(),
+        },
     ]
+}
+
+fn month() -> Month {
+    Month::of(at())
 }
 
 #[test]
@@ -343,9 +364,13 @@ fn there_is_a_fixture_of_every_event() {
         Event::DuplicatesKilled { .. } => 16,
         Event::DispatchOrphaned { .. } => 17,
         Event::DispatchServed { .. } => 18,
+        Event::CreditsLimitSet { .. } => 19,
+        Event::CreditsReserved { .. } => 20,
+        Event::CreditsSettled { .. } => 21,
+        Event::CreditsReleased { .. } => 22,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..19).collect::<Vec<i32>>());
+    assert_eq!(all, (0..23).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -417,6 +442,7 @@ fn every_command_is_read_as_it_was_written() {
             idle_seconds: Some(90),
             ..Heal::new(HealAction::DetectStuck)
         }),
+        Command::SetCredits(SetCredits { limit: Some(1_000) }),
     ];
     for command in commands {
         let id = Some(CommandId(uuid(5)));

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::shared::Unavailable;
 
 /// The names of the queries.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "batches",
     "status",
     "failures",
@@ -20,6 +20,7 @@ const NAMES: [&str; 8] = [
     "state",
     "diff",
     "timeline",
+    "credits",
 ];
 
 /// Why there is no answer.
@@ -86,6 +87,7 @@ pub(crate) fn question(name: &str, payload: &[u8]) -> Result<Query, Refusal> {
         "documents" => fields(payload).map(Query::Documents),
         "diff" => fields(payload).map(Query::Diff),
         "timeline" => fields(payload).map(Query::Timeline),
+        "credits" => fields(payload).map(Query::Credits),
         _ => fields(payload).map(Query::State),
     }
 }
@@ -141,7 +143,7 @@ pub(crate) fn encode<T: Serialize>(answer: Result<T, Failed>) -> Encoded {
             };
             let code = match &refusal {
                 Refusal::Invalid { .. } => 400,
-                Refusal::NotAllowed { .. } => 403,
+                Refusal::NotAllowed { .. } | Refusal::Credits(_) => 403,
                 Refusal::NotFound { .. } => 404,
                 Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
             };

@@ -123,7 +123,7 @@ impl<B: Broker> Follower<B> {
     fn begin(&mut self, store: Store, mark: Mark) {
         let mut inner = self.shared.write();
         inner.epoch += 1;
-        inner.view = View::at(mark);
+        inner.view = View::at(mark, store.ledgers().clone());
         inner.store = Some(Arc::new(store));
         inner.trusted = false;
         drop(inner);
@@ -365,7 +365,7 @@ impl<B: Broker> Follower<B> {
         schedule.written = schedule.writing;
         metrics::checkpoint(took);
         let mut inner = self.shared.write();
-        inner.view.saved(&saved);
+        inner.view.saved(self.checkpoint.written, &saved);
         let (batches, bytes) = (self.config.memory_batches, self.config.memory_bytes);
         inner.view.evict(batches, bytes);
         Ok(())

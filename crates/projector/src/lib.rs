@@ -12,6 +12,7 @@ mod blocking;
 mod clock;
 mod details;
 mod differences;
+mod folder;
 mod follow;
 mod lru;
 pub mod metrics;

@@ -1,5 +1,6 @@
 //! Answering questions.
 
+mod credits;
 mod time;
 
 use std::{
@@ -174,6 +175,7 @@ impl<B: Broker> Server<B> {
             Query::State(ask) => encode(self.state(namespace, &ask).await),
             Query::Diff(ask) => encode(self.diff(namespace, &ask).await),
             Query::Timeline(ask) => encode(self.timeline(namespace, &ask).await),
+            Query::Credits(ask) => encode(self.credits(namespace, &ask).await),
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use redrive_domain::{
+    credits::Ledger,
     ids::{BatchId, BatchKey, Namespace},
     query::BatchSummary,
     state::BatchState,
@@ -183,6 +184,18 @@ impl Shared {
             let what = Some(state);
             return Ok(Found { what, as_of });
         }
+    }
+
+    /// The ledger of a namespace; an empty one, where it has none.
+    pub(crate) fn ledger(
+        &self,
+        namespace: &Namespace,
+        need: u64,
+    ) -> Result<Found<Ledger>, Unavailable> {
+        let (inner, _) = self.open(need)?;
+        let what = inner.view.ledger(namespace).cloned().unwrap_or_default();
+        let as_of = inner.view.mark().seq.max(what.last_seq);
+        Ok(Found { what, as_of })
     }
 
     /// The id of the namespace's last batch.

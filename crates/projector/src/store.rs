@@ -3,13 +3,14 @@
 //! It is a cache of the log. Whatever is wrong with it (another format, another log, damage, a deleted folder) is
 //! answered in one way: it is made anew from the log.
 //!
-//! One tree, five kinds of keys; `N` is a namespace (which holds no zero byte), `B` a batch id in 16 bytes:
+//! One tree, six kinds of keys; `N` is a namespace (which holds no zero byte), `B` a batch id in 16 bytes:
 //!
 //! | key | value |
 //! | --- | --- |
 //! | `checkpoint` | [`Checkpoint`]: the format and how far the log was read |
 //! | `h` N 0 B | [`Head`]: size and number of pieces of the batch's state |
 //! | `p` N 0 B u32 | a piece of the batch's state, [`PIECE`] bytes of its canonical encoding |
+//! | `n` N 0 | [`Ledger`]: the namespace's credits |
 //! | `l` N 0 u64 | [`BatchSummary`], by the sequence of the batch's first event: the list, which reads no states |
 //!
 //! Numbers are big-endian, so that their order is that of the keys. sled splits a node at 16 entries and rewrites it
@@ -20,15 +21,15 @@
 //! takes is read again from the log.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
-    time::{Duration, Instant},
 };
 
 use redrive_domain::{
+    credits::Ledgers,
     event,
     evolve::FOLD,
     ids::{BatchKey, Namespace},
@@ -38,14 +39,15 @@ use redrive_domain::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::view::{Loaded, Mark, Saved, Snapshot};
+use crate::{
+    folder::{generations, is_about_the_folder, take_lock, view_folder, wait_for},
+    view::{Loaded, Mark, Saved, Snapshot},
+};
 
 /// Bytes of a state under one key.
 const PIECE: usize = 4 * 1024;
 /// Memory for sled's own page cache.
 const CACHE_BYTES: u64 = 32 << 20;
-/// How long to wait for another process to let go of the folder: one that is ending gets to write its checkpoint.
-const LOCK_WAIT: Duration = Duration::from_secs(3);
 const CHECKPOINT: &[u8] = b"checkpoint";
 
 /// What is wrong with the store.
@@ -104,6 +106,8 @@ pub(crate) struct Store {
     /// Held while pieces of several keys are read (shared) or replaced (alone).
     whole: RwLock<()>,
     file: PathBuf,
+    /// The ledgers as they were at the checkpoint that was there when it was opened.
+    ledgers: Ledgers,
     identity: Option<u64>,
     _lock: File,
     _temporary: Option<tempfile::TempDir>,
@@ -155,10 +159,12 @@ impl Place {
             let path = view_folder(&folder, number);
             match open_sled(&path).and_then(|db| {
                 let mark = read_checkpoint(&db, self.shard)?;
-                Ok((db, mark))
+                let ledgers = read_ledgers(&db)?;
+                Ok((db, mark, ledgers))
             }) {
-                Ok((db, mark)) => {
-                    let store = Store::new(db, self.shard, &path, lock, temporary);
+                Ok((db, mark, ledgers)) => {
+                    let mut store = Store::new(db, self.shard, &path, lock, temporary);
+                    store.ledgers = ledgers;
                     return Ok((store, mark));
                 }
                 Err(StoreError::Broken(reason)) => {
@@ -175,59 +181,6 @@ impl Place {
         let db = open_sled(&path)?;
         let store = Store::new(db, self.shard, &path, lock, temporary);
         Ok((store, Mark::default()))
-    }
-}
-
-fn view_folder(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("view-{number}"))
-}
-
-/// The folders of views that are there, in ascending order. Nothing else in the folder is ever touched.
-fn generations(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_prefix("view-"));
-        if let Some(number) = number.and_then(|number| number.parse().ok()) {
-            found.push((number, path));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn take_lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
-    let failed = |source| StoreError::Folder {
-        path: path.clone(),
-        source,
-    };
-    let options = File::options()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(&path);
-    let file = options.map_err(failed)?;
-    wait_for(folder, || match file.try_lock() {
-        Ok(()) => Ok(Some(())),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    })?;
-    Ok(file)
-}
-
-/// Tries until it is there or the time is over.
-fn wait_for<T>(folder: &Path, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = attempt()? {
-            return Ok(found);
-        }
-        if begun.elapsed() >= LOCK_WAIT {
-            return Err(StoreError::InUse(folder.to_owned()));
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -255,16 +208,6 @@ fn open_sled(path: &Path) -> Result<sled::Db> {
     })
 }
 
-fn is_about_the_folder(kind: io::ErrorKind) -> bool {
-    matches!(
-        kind,
-        io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::StorageFull
-            | io::ErrorKind::NotADirectory
-    )
-}
-
 fn read_checkpoint(db: &sled::Db, shard: Shard) -> Result<Mark> {
     let read = catch_unwind(AssertUnwindSafe(|| db.get(CHECKPOINT)));
     let Some(bytes) = read.map_err(|_| broken("sled panicked"))?.map_err(broken)? else {
@@ -283,6 +226,18 @@ fn read_checkpoint(db: &sled::Db, shard: Shard) -> Result<Mark> {
         seq: checkpoint.seq,
         print: checkpoint.print,
     })
+}
+
+fn read_ledgers(db: &sled::Db) -> Result<Ledgers> {
+    let read = |found: sled::Result<(sled::IVec, sled::IVec)>| {
+        let (key, value) = found.map_err(broken)?;
+        let namespace = key.get(1..key.len().saturating_sub(1)).unwrap_or_default();
+        let namespace = std::str::from_utf8(namespace).map_err(broken)?;
+        Ok((Namespace::new(namespace).map_err(broken)?, decode(&value)?))
+    };
+    // sled panics on some kinds of damage.
+    let all = || db.scan_prefix(b"n").map(read).collect();
+    catch_unwind(AssertUnwindSafe(all)).map_err(|_| broken("sled panicked"))?
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -351,9 +306,15 @@ impl Store {
             whole: RwLock::new(()),
             identity: identity(&file),
             file,
+            ledgers: Ledgers::default(),
             _lock: lock,
             _temporary: temporary,
         }
+    }
+
+    /// The ledgers as they were at the checkpoint that was there when it was opened.
+    pub(crate) fn ledgers(&self) -> &Ledgers {
+        &self.ledgers
     }
 
     /// Whether its file is still the one that was opened. A file deleted from under a process goes on working for it,
@@ -437,6 +398,9 @@ impl Store {
                 last_seq: state.last_seq,
                 weight: bytes.len(),
             });
+        }
+        for (namespace, ledger) in snapshot.ledgers.iter() {
+            batch.insert(prefix(b'n', namespace), encode(ledger)?);
         }
         let checkpoint = Checkpoint {
             format: format(self.shard),

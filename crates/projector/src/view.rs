@@ -10,6 +10,7 @@ use std::{
 };
 
 use redrive_domain::{
+    credits::{Ledger, Ledgers},
     event::Envelope,
     evolve::evolve,
     ids::{BatchId, BatchKey, Namespace},
@@ -38,6 +39,8 @@ pub(crate) struct Loaded {
 pub(crate) struct Snapshot {
     pub(crate) mark: Mark,
     pub(crate) states: Vec<Arc<BatchState>>,
+    /// Those ledgers that have changed.
+    pub(crate) ledgers: Ledgers,
 }
 
 /// A batch that a checkpoint wrote.
@@ -68,15 +71,25 @@ pub(crate) struct View {
     tick: AtomicU64,
     /// Grows whenever a batch leaves memory: what was read from the store before that may be out of date.
     evictions: u64,
+    ledgers: Ledgers,
+    /// The sequence up to which the store has the ledgers.
+    ledgers_saved: u64,
 }
 
 impl View {
     /// A view that goes on from a checkpoint.
-    pub(crate) fn at(mark: Mark) -> Self {
+    pub(crate) fn at(mark: Mark, ledgers: Ledgers) -> Self {
         Self {
             mark,
+            ledgers,
+            ledgers_saved: mark.seq,
             ..Self::default()
         }
+    }
+
+    /// The ledger of a namespace, where it has one.
+    pub(crate) fn ledger(&self, namespace: &Namespace) -> Option<&Ledger> {
+        self.ledgers.of(namespace)
     }
 
     pub(crate) fn mark(&self) -> Mark {
@@ -140,6 +153,7 @@ impl View {
 
     /// Folds an event. Its batch has to be in memory if the store has it.
     pub(crate) fn apply(&mut self, seq: u64, envelope: &Envelope) {
+        self.ledgers.take(seq, envelope);
         let key = envelope.key();
         match self.batches.remove(&key) {
             Some(held) => {
@@ -183,14 +197,20 @@ impl View {
     /// What a checkpoint has to write now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let states = self.dirty.iter().filter_map(|key| self.batches.get(key));
+        let changed = |(_, ledger): &(&Namespace, &Ledger)| ledger.last_seq > self.ledgers_saved;
+        let ledgers = self.ledgers.iter().filter(changed);
         Snapshot {
             mark: self.mark,
             states: states.map(|held| Arc::clone(&held.state)).collect(),
+            ledgers: ledgers
+                .map(|(namespace, ledger)| (namespace.clone(), ledger.clone()))
+                .collect(),
         }
     }
 
-    /// Notes what a checkpoint has written.
-    pub(crate) fn saved(&mut self, saved: &[Saved]) {
+    /// Notes what a checkpoint up to this sequence has written.
+    pub(crate) fn saved(&mut self, seq: u64, saved: &[Saved]) {
+        self.ledgers_saved = seq;
         for Saved {
             key,
             last_seq,

@@ -7,7 +7,7 @@ use redrive_broker::{Broker, memory::MemoryBroker};
 use redrive_client::{Client, ClientError};
 use redrive_domain::{
     ids::BatchKey,
-    query::{BatchRef, ListBatches, ListFailures, ReadState},
+    query::{BatchRef, CreditsView, ListBatches, ListFailures, OfNamespace, ReadState},
 };
 use tokio::time::{Instant, sleep};
 
@@ -37,6 +37,7 @@ pub(crate) async fn now_and_then(world: Arc<World>) {
 
 /// Asks for everything, when nothing goes wrong any more: now somebody has to answer.
 pub(crate) async fn of_everything(world: &World) {
+    check_credits(world).await;
     let batches = world.checks().batches().clone();
     for (key, state) in &batches {
         for _ in 0..EACH {
@@ -75,6 +76,25 @@ pub(crate) async fn of_everything(world: &World) {
             world.checks().fail(format!(
                 "{key} is not in the list of batches once, as it is"
             ));
+        }
+    }
+}
+
+/// What projectors say of credits is what the log says.
+async fn check_credits(world: &World) {
+    let ledgers = world.checks().ledgers().clone();
+    for (namespace, ledger) in ledgers.iter() {
+        let client = Client::new(world.broker.clone(), namespace.clone(), None);
+        for _ in 0..EACH {
+            let said = client.credits(&OfNamespace::default()).await;
+            let right = said.as_ref().is_ok_and(|said| {
+                let right = CreditsView::of(ledger, said.month, said.as_of);
+                *said == right
+            });
+            if !right {
+                let problem = format!("a projector says {said:?} of {namespace}, where {ledger:?}");
+                world.checks().fail(problem);
+            }
         }
     }
 }

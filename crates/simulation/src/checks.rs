@@ -6,10 +6,11 @@ use futures::{FutureExt, StreamExt};
 use redrive_broker::{Broker, Range, memory::MemoryBroker};
 use redrive_domain::{
     command::Accepted,
+    credits::Ledgers,
     event::{Attempt, Envelope, Event},
     evolve::{Batches, evolve_among},
     failure::FailureKind,
-    ids::{BatchId, BatchKey, CommandId, WorkerId},
+    ids::{BatchId, BatchKey, CommandId, Namespace, WorkerId},
     invariants::{History, violations},
     pause::{JobRef, PauseReason},
     time::{Millis, Timestamp},
@@ -38,6 +39,7 @@ pub(crate) struct Checks {
     seed: u64,
     history: History,
     batches: Batches,
+    ledgers: Ledgers,
     /// The print of each state that a batch went through.
     states: BTreeMap<(BatchKey, u64), u64>,
     cancelled_at: BTreeMap<BatchId, Timestamp>,
@@ -58,6 +60,7 @@ impl Checks {
             seed,
             history: History::default(),
             batches: Batches::new(),
+            ledgers: Ledgers::default(),
             states: BTreeMap::new(),
             cancelled_at: BTreeMap::new(),
             ledger: Ledger::new(),
@@ -154,6 +157,10 @@ impl Checks {
         }
         self.was_executed(seq, &key, &envelope.event);
         evolve_among(&mut self.batches, seq, envelope);
+        self.ledgers.take(seq, envelope);
+        if envelope.event.is_about_credits() {
+            self.balance(seq, &key.namespace);
+        }
         let Some(state) = self.batches.get(&key) else {
             return;
         };
@@ -170,6 +177,37 @@ impl Checks {
         for problem in found {
             self.fail(format!("{key} at {seq}: {problem}"));
         }
+    }
+
+    /// What a ledger has as held is what the namespace's batches hold, and what the history says that they do.
+    fn balance(&mut self, seq: u64, namespace: &Namespace) {
+        let Some(ledger) = self.ledgers.of(namespace) else {
+            return;
+        };
+        let mut wrong = Vec::new();
+        for (month, account) in &ledger.months {
+            let here = self
+                .batches
+                .iter()
+                .filter(|(key, _)| key.namespace == *namespace);
+            let held: u64 = here
+                .filter_map(|(_, batch)| {
+                    let held = batch.credits.held.get(month)?;
+                    Some(held.len() * batch.pipeline.credits_per_document)
+                })
+                .sum();
+            let told = self.history.held(namespace, *month);
+            if [held, told] != [account.held(); 2] {
+                wrong.push(format!(
+                    "at {seq}: {account:?} of {namespace} in {month}, where {held} are held by batches, and {told} by documents"
+                ));
+            }
+        }
+        wrong.into_iter().for_each(|problem| self.fail(problem));
+    }
+
+    pub(crate) fn ledgers(&self) -> &Ledgers {
+        &self.ledgers
     }
 
     /// What the log says of an attempt is what the handler came to.
@@ -412,6 +450,15 @@ impl Checks {
             if has < documents {
                 self.fail(format!("{key} has {has} documents of {documents} promised"));
             }
+        }
+        let held: Vec<BatchKey> = self
+            .batches
+            .keys()
+            .filter(|key| self.history.holds(key) > 0)
+            .cloned()
+            .collect();
+        for key in held {
+            self.fail(format!("{key} is over and holds credits"));
         }
         for (key, id) in std::mem::take(&mut self.owed) {
             if !self.history.has_dealt_with(&key, id) {

@@ -117,7 +117,7 @@ fn batch(dice: &mut Dice) -> BatchPlan {
     BatchPlan {
         key: BatchKey { namespace, batch },
         bucket,
-        pipeline: json!({ "tiers": tiers }),
+        pipeline: json!({ "tiers": tiers, "credits_per_document": dice.pick(&[0, 1, 1, 1, 3]) }),
         start: *dice.pick(&[Start::OnSubmit, Start::OnSubmit, Start::AtOnce]),
         pages: (0..dice.count(1..=3))
             .map(|_| dice.count(1..=most))

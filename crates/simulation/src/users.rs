@@ -7,10 +7,12 @@ use redrive_client::{Client, ClientError};
 use redrive_domain::{
     command::{
         Accepted, AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode,
-        Submit, Written,
+        SetCredits, Submit, Written,
     },
+    credits::NO_BATCH,
+    decide::ANY_BUCKET,
     document::Document,
-    ids::{CommandId, JobName},
+    ids::{BatchKey, Bucket, CommandId, JobName},
     plan::Plan,
     subject,
 };
@@ -119,6 +121,27 @@ impl User {
         }
     }
 
+    /// Whose a command is: this user's batch's, or the namespace's.
+    fn place(&self, command: &Command) -> (Bucket, BatchKey) {
+        let BatchPlan { bucket, key, .. } = self.plan.clone();
+        match command {
+            Command::SetCredits(_) => (
+                Bucket::new(ANY_BUCKET).unwrap_or(bucket),
+                BatchKey {
+                    batch: NO_BATCH,
+                    ..key
+                },
+            ),
+            _ => (bucket, key),
+        }
+    }
+
+    /// Nobody else is to be kept from their work in the end.
+    async fn lift_the_limit(&mut self) {
+        let wish = self.wish(Command::SetCredits(SetCredits { limit: None }));
+        self.ask(&wish).await.ok();
+    }
+
     fn wish(&mut self, command: Command) -> Wish {
         Wish {
             id: CommandId(self.dice.uuid()),
@@ -188,7 +211,7 @@ impl User {
 
     /// What may be asked at any time.
     fn later(&mut self) -> Wish {
-        let command = match self.dice.count(0..=17) {
+        let command = match self.dice.count(0..=19) {
             0 | 1 => Command::Cancel(Cancel::default()),
             2 => self.page(self.plan.documents(), 1),
             3 => Command::Submit(Submit::default()),
@@ -213,6 +236,11 @@ impl User {
                     ..Retry::default()
                 })
             }
+            18.. => Command::SetCredits(SetCredits {
+                limit: *self
+                    .dice
+                    .pick(&[None, Some(0), Some(10), Some(30), Some(100)]),
+            }),
             number => Command::Retry(Retry {
                 dry_run: number <= 14,
                 ..self.retry()
@@ -277,7 +305,7 @@ impl User {
                 .extend(answer.ok().and_then(|accepted| accepted.plan));
             return;
         }
-        let (namespace, batch) = (&self.plan.key.namespace, self.plan.key.batch);
+        let (bucket, key) = self.place(&wish.command);
         let named = self.dice.happens(0.7);
         let body = Written {
             id: named.then_some(wish.id),
@@ -285,7 +313,7 @@ impl User {
             command: &wish.command,
         };
         let message = Message {
-            subject: subject::command(namespace, &self.plan.bucket, batch, verb),
+            subject: subject::command(&key.namespace, &bucket, key.batch, verb),
             payload: serde_json::to_vec(&body).unwrap_or_default().into(),
             trace: None,
         };
@@ -295,16 +323,15 @@ impl User {
             .tell(format_args!("hands over {verb}: {handed_over:?}"));
         let acts = matches!(&wish.command, Command::Retry(retry) if !retry.dry_run);
         if handed_over.is_ok() && named && acts {
-            let key = self.plan.key.clone();
             self.world.checks().handed_over(key, wish.id, before);
         }
     }
 
     async fn ask(&self, wish: &Wish) -> Result<Accepted, ClientError> {
-        let BatchPlan { bucket, key, .. } = &self.plan;
+        let (bucket, key) = self.place(&wish.command);
         let answer = self
             .client
-            .command(bucket, key.batch, wish.id, &wish.command)
+            .command(&bucket, key.batch, wish.id, &wish.command)
             .await;
         let verb = wish.command.verb();
         match &answer {
@@ -312,11 +339,17 @@ impl User {
                 self.link
                     .tell(format_args!("{verb} is accepted at {}", accepted.seq));
                 self.world.count("commands accepted");
-                self.world.checks().acknowledged(key, wish.id, accepted);
+                // Where nobody ever set a limit, there is no event that says so.
+                if accepted.seq > 0 {
+                    self.world.checks().acknowledged(&key, wish.id, accepted);
+                }
             }
             Err(error) => {
                 if let ClientError::Refused(Refusal::Stale(_)) = error {
                     self.world.count("plans that are stale");
+                }
+                if let ClientError::Refused(Refusal::Credits(_)) = error {
+                    self.world.count("commands beyond what is left of credits");
                 }
                 self.world.count("commands refused or unanswered");
                 self.link.tell(format_args!("{verb}: {error}"));
@@ -356,6 +389,9 @@ impl User {
                         self.submit_as_it_is().await;
                         return;
                     }
+                    Err(ClientError::Refused(Refusal::Credits(_))) if tries < INSISTS => {
+                        self.lift_the_limit().await;
+                    }
                     Err(error) if tries == INSISTS || matches!(error, ClientError::Refused(_)) => {
                         let verb = wish.command.verb();
                         let problem = format!("{} cannot {verb}: {error}", self.link.name);
@@ -372,6 +408,7 @@ impl User {
         let wish = self.wish(Command::Submit(Submit::default()));
         for _ in 0..INSISTS {
             match self.ask(&wish).await {
+                Err(ClientError::Refused(Refusal::Credits(_))) => self.lift_the_limit().await,
                 Ok(_) | Err(ClientError::Refused(_)) => return,
                 Err(_) => sleep(Duration::from_millis(500)).await,
             }

@@ -189,6 +189,7 @@ fn asked(limit: u32, after: Option<String>) -> ListFailures {
         tier: None,
         class: None,
         kind: None,
+        fingerprint: None,
         limit: Some(limit),
         after,
         min_seq: None,

@@ -12,7 +12,7 @@ use redrive_domain::{
     status::BatchStatus,
 };
 
-use super::run;
+use super::{credits, run};
 use crate::{
     app::App,
     args::{CancelArgs, Format, Mode, PauseArgs, ResumeArgs, RetryArgs},
@@ -218,6 +218,9 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
     if excluded.fingerprint > 0 {
         let failures = counted(excluded.fingerprint, "failure");
         say!("  left alone: {failures} with other fingerprints");
+    }
+    if let Some(charge) = &accepted.credits {
+        credits::say_charge(charge, accepted.plan.is_some());
     }
     if let Some(plan) = &accepted.plan {
         let apply = app.hint(&format!("retry {} --plan {plan}", accepted.batch));

@@ -69,8 +69,14 @@ pub(super) fn show(view: &BatchView) -> String {
         Some(("segments", text))
     });
     let facts: Vec<(&str, String)> = facts.into_iter().chain(segments).collect();
+    let spent = view.credits.map(|credits| {
+        let (held, settled, released) = (credits.held, credits.settled, credits.released);
+        let text = format!("{settled} settled, {held} held, {released} released");
+        ("credits", text)
+    });
     let facts: Vec<String> = facts
         .iter()
+        .chain(&spent)
         .map(|(name, value)| format!("{name:14} {value}"))
         .collect();
     let jobs = view.tiers.iter().flat_map(|tier| {

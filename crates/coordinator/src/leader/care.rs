@@ -7,6 +7,7 @@ use redrive_domain::{
     decide,
     event::Cause,
     ids::{BatchKey, ChunkId},
+    state::BatchState,
     subject,
     time::{Millis, Timestamp},
     work::{Chunk, Signal},
@@ -188,11 +189,7 @@ impl<B: Broker> Leader<'_, B> {
             let Some(key) = self.over.pop_front() else {
                 return;
             };
-            if self
-                .batches
-                .get(&key)
-                .is_some_and(|batch| batch.status.is_over())
-            {
+            if self.batches.get(&key).is_some_and(BatchState::is_closed) {
                 self.batches.remove(&key);
                 self.traces.remove(&key);
             }

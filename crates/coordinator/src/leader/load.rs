@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use futures::StreamExt;
 use redrive_broker::{Broker, BrokerError, Range, mark};
 use redrive_domain::{
+    credits::Ledgers,
     event::Envelope,
     evolve::{Batches, evolve_among},
     ids::BatchKey,
+    state::BatchState,
     subject::{self, Shard},
 };
 
@@ -23,6 +25,7 @@ mod tests;
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) batches: Batches,
+    pub(super) ledgers: Ledgers,
     /// Batches that are over and still in memory, the one that was over first in front.
     pub(super) over: VecDeque<BatchKey>,
     over_kept: usize,
@@ -92,38 +95,38 @@ impl Loaded {
         self.last_seq = snapshot.seq;
         self.mark = snapshot.mark;
         self.known = snapshot.known;
+        self.ledgers = snapshot.ledgers;
         self.snapshots = Snapshots::found(snapshot.seq);
         let mut over: Vec<_> = snapshot
             .batches
             .iter()
-            .filter(|batch| batch.status.is_over())
+            .filter(|batch| batch.is_closed())
             .map(|batch| (batch.last_seq, batch.key.clone()))
             .collect();
         over.sort();
         self.over = over.into_iter().map(|(_, key)| key).collect();
-        let keyed = |batch: redrive_domain::state::BatchState| (batch.key.clone(), batch);
+        let keyed = |batch: BatchState| (batch.key.clone(), batch);
         self.batches = snapshot.batches.into_iter().map(keyed).collect();
     }
 
     fn fold(&mut self, seq: u64, envelope: &Envelope) {
+        self.ledgers.take(seq, envelope);
         let key = envelope.key();
         if !self.batches.contains_key(&key) && !self.known.insert(hash(&key)) {
             // It has left memory, or its first event made nothing. One look at its own events will tell.
             self.stale.insert(key);
             return;
         }
-        let was_over = self.is_over(&key);
+        let was_closed = self.is_closed(&key);
         evolve_among(&mut self.batches, seq, envelope);
-        if self.is_over(&key) && !was_over {
+        if self.is_closed(&key) && !was_closed {
             self.over.push_back(key);
             self.forget_old();
         }
     }
 
-    fn is_over(&self, key: &BatchKey) -> bool {
-        self.batches
-            .get(key)
-            .is_some_and(|batch| batch.status.is_over())
+    fn is_closed(&self, key: &BatchKey) -> bool {
+        self.batches.get(key).is_some_and(BatchState::is_closed)
     }
 
     fn forget_old(&mut self) {
@@ -131,7 +134,7 @@ impl Loaded {
             let Some(key) = self.over.pop_front() else {
                 return;
             };
-            if self.is_over(&key) {
+            if self.is_closed(&key) {
                 self.batches.remove(&key);
             }
         }

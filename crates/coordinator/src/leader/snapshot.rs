@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use redrive_broker::{Broker, mark};
 use redrive_domain::{
+    credits::Ledgers,
     evolve::{Batches, FOLD},
     state::BatchState,
     subject::Shard,
@@ -35,6 +36,7 @@ pub(super) struct Snapshot {
     pub(super) batches: Vec<BatchState>,
     /// Hashes of all batches that have an event.
     pub(super) known: HashSet<u64>,
+    pub(super) ledgers: Ledgers,
 }
 
 #[derive(Serialize)]
@@ -45,6 +47,7 @@ pub(super) struct Shot<'a> {
     mark: u64,
     batches: Vec<&'a BatchState>,
     known: &'a HashSet<u64>,
+    ledgers: &'a Ledgers,
 }
 
 impl<'a> Shot<'a> {
@@ -53,6 +56,7 @@ impl<'a> Shot<'a> {
         (seq, mark): (u64, u64),
         batches: &'a Batches,
         known: &'a HashSet<u64>,
+        ledgers: &'a Ledgers,
     ) -> Self {
         Self {
             fold: FOLD,
@@ -61,6 +65,7 @@ impl<'a> Shot<'a> {
             mark,
             batches: batches.values().collect(),
             known,
+            ledgers,
         }
     }
 
@@ -129,7 +134,8 @@ impl<B: Broker> Leader<'_, B> {
         self.snapshots.at = now;
         self.snapshots.seq = self.last_seq;
         let end = (self.last_seq, self.mark);
-        let snapshot = match Shot::of(self.shard, end, &self.batches, &self.known).encode() {
+        let shot = Shot::of(self.shard, end, &self.batches, &self.known, &self.ledgers);
+        let snapshot = match shot.encode() {
             Ok(bytes) if bytes.len() <= BYTES => bytes,
             Ok(bytes) => {
                 tracing::warn!(bytes = bytes.len(), "the snapshot is too large to be kept");

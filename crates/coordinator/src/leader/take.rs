@@ -128,7 +128,17 @@ impl<B: Broker> Leader<'_, B> {
                 let mut command = read.command;
                 self.show(&key, &mut command);
                 let batch = self.batches.get(&key);
-                match decide::command(batch, &key, &address.bucket, id, &command) {
+                let ledger = self.ledgers.of(&key.namespace);
+                let now = self.clock.now();
+                match decide::command_within(
+                    ledger,
+                    now,
+                    batch,
+                    &key,
+                    &address.bucket,
+                    id,
+                    &command,
+                ) {
                     Err(Refusal::Stale(stale)) => Err(Refusal::Stale(
                         self.difference(&key, stale, &command).await?,
                     )),
@@ -203,6 +213,7 @@ impl<B: Broker> Leader<'_, B> {
             chance: self.chance,
             last_seq: self.last_seq,
             max_payload: self.broker.info().max_payload,
+            ledgers: &mut self.ledgers,
         };
         round.emit(&mut self.batches, &mut stamp, key, origin, event)
     }
@@ -292,5 +303,6 @@ fn code_of(refusal: &Refusal) -> &'static str {
         Refusal::Conflict { .. } => "conflict",
         Refusal::Stale(_) => "stale",
         Refusal::NotAllowed { .. } => "not_allowed",
+        Refusal::Credits(_) => "credits_exhausted",
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    credits::{Charge, Month},
     ids::BatchKey,
     limits::{REFUSAL_CHARS, REFUSAL_ERRORS},
     pipeline::SpecError,
@@ -42,6 +43,55 @@ pub enum Refusal {
         /// Why.
         message: String,
     },
+    /// It takes more than what is left of the namespace's credits.
+    #[error("{0}")]
+    #[serde(rename = "credits_exhausted")]
+    Credits(Shortage),
+}
+
+/// What a command would take of a month's credits that are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortage {
+    /// The month.
+    pub month: Month,
+    /// The namespace's credits a month.
+    pub limit: u64,
+    /// What is left of them.
+    pub left: u64,
+    /// What it would take.
+    pub takes: u64,
+    /// How much more would have to be left.
+    pub missing: u64,
+}
+
+impl From<Charge> for Shortage {
+    fn from(charge: Charge) -> Self {
+        Self {
+            month: charge.month,
+            limit: charge.limit,
+            left: charge.left,
+            takes: charge.takes,
+            missing: charge.missing(),
+        }
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            month,
+            limit,
+            left,
+            takes,
+            missing,
+        } = self;
+        write!(
+            f,
+            "it takes {takes} credits, and of the namespace's {limit} for {month} {left} are left: {missing} are missing; \
+             take fewer documents, wait for {}, or set a higher limit (redrive credits --set N)",
+            month.next()
+        )
+    }
 }
 
 /// How a plan differs from what it would come to now.
@@ -130,7 +180,7 @@ impl Refusal {
                     });
                 }
             }
-            Self::Stale(_) => {}
+            Self::Stale(_) | Self::Credits(_) => {}
             Self::NotFound { what } => cut(what),
             Self::Conflict { message } | Self::NotAllowed { message } => cut(message),
         }

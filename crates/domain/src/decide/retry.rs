@@ -58,6 +58,14 @@ fn planned(batch: &BatchState, plan: &Plan, asked: &Retry) -> Result<Decision, R
     Ok(carry_out(batch, &retry, selected, retried, Some(plan.seq)))
 }
 
+/// The documents that a retry would execute again.
+pub(super) fn documents(batch: &BatchState, retry: &Retry) -> UnitSet {
+    let mut documents = UnitSet::new();
+    let (selected, _) = select(batch, retry);
+    selected.iter().for_each(|part| documents.add(&part.units));
+    documents
+}
+
 /// How a plan differs from what it would come to now; `then` is the batch as it was at the plan's sequence.
 #[must_use]
 pub fn difference(then: &BatchState, now: &BatchState, plan: &Plan) -> Stale {

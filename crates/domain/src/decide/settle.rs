@@ -1,11 +1,16 @@
+use super::credits;
 use crate::{event::Event, pipeline::TierNum, state::BatchState, status::BatchStatus};
 
+/// What follows from a state by itself takes at most so many events: three a tier, one for the batch, and for the credits
+/// that it holds a few a month.
+pub const STEPS: usize = 1_024;
+
 /// The next thing that follows from the state by itself, if anything does. Append it, fold it, and ask again until
-/// there is nothing; that takes at most three steps a tier.
+/// there is nothing; that takes at most [`STEPS`].
 #[must_use]
 pub fn settle(batch: &BatchState) -> Option<Event> {
     if batch.status != BatchStatus::Running {
-        return None;
+        return credits::close(batch);
     }
     let mut settled = batch.submitted;
     for (num, tier) in (0..).zip(&batch.tiers) {

@@ -4,6 +4,7 @@ mod attempts;
 mod breaker;
 mod cancel;
 mod commands;
+mod credits;
 mod documents;
 mod driver;
 mod fingerprints;

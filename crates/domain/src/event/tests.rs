@@ -47,6 +47,13 @@ fn every_answer_reads_back() {
         Refusal::NotAllowed {
             message: "no".into(),
         },
+        Refusal::Credits(crate::command::Shortage {
+            month: "2026-11".parse().unwrap(),
+            limit: 5,
+            left: 1,
+            takes: 3,
+            missing: 2,
+        }),
     ] {
         let message = refusal.to_string();
         let answer: Answer<u32> = Answer::Error { refusal, message };

@@ -59,7 +59,11 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
         | Event::StuckDetected { .. }
         | Event::DuplicatesKilled { .. }
         | Event::DispatchOrphaned { .. }
-        | Event::DispatchServed { .. } => {}
+        | Event::DispatchServed { .. }
+        | Event::CreditsLimitSet { .. }
+        | Event::CreditsReserved { .. }
+        | Event::CreditsSettled { .. }
+        | Event::CreditsReleased { .. } => {}
     }
     Ok(envelope)
 }

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     command::Accepted,
+    credits::Month,
     event::{Attempt, Cause, Envelope, Event},
-    ids::{BatchKey, CommandId, EventId, JobName},
+    ids::{BatchKey, CommandId, EventId, JobName, Namespace},
     pause::{JobRef, PauseReason},
     pipeline::TierNum,
     time::Timestamp,
     units::{Ordinal, UnitSet},
 };
 
+mod credits;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ pub struct History {
     last_seq: u64,
     ids: BTreeSet<EventId>,
     batches: BTreeMap<BatchKey, Story>,
+    books: credits::Books,
 }
 
 /// What was told of one batch.
@@ -99,13 +102,19 @@ impl History {
         {
             story.refused.insert(id);
         } else {
-            if story.cancelled_seq.is_some() {
+            let ends = matches!(
+                envelope.event,
+                Event::CreditsSettled { .. } | Event::CreditsReleased { .. }
+            );
+            if story.cancelled_seq.is_some() && !ends {
                 found.push("something happens to a batch after its cancellation".to_owned());
             }
             if let Cause::Command(id) = envelope.cause {
                 story.act(seq, id, &envelope.event, &mut found);
             }
             story.take(seq, envelope, &mut found);
+            let through = |ordinal| story.is_through(ordinal);
+            self.books.take(envelope, through, &mut found);
         }
         let (name, key) = (envelope.event.name(), envelope.key());
         for problem in &mut found {
@@ -165,6 +174,18 @@ impl History {
         self.batches.get(key)?.paused.get(job).copied()
     }
 
+    /// Documents of a batch for which credits are held.
+    #[must_use]
+    pub fn holds(&self, key: &BatchKey) -> u64 {
+        self.books.holds(key)
+    }
+
+    /// Credits of a month that are held in a namespace.
+    #[must_use]
+    pub fn held(&self, namespace: &Namespace, month: Month) -> u64 {
+        self.books.held(namespace, month)
+    }
+
     /// The last sequence that was taken.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
@@ -211,7 +232,7 @@ impl Story {
             self.split = Split::of(pipeline);
             return;
         }
-        if !self.created {
+        if !self.created && !matches!(envelope.event, Event::CreditsLimitSet { .. }) {
             found.push("something happens to a batch that was never made".to_owned());
         }
         match &envelope.event {
@@ -381,15 +402,18 @@ impl Story {
         })
     }
 
-    fn complete(&self, completed: u64, failed: u64, found: &mut Vec<String>) {
+    /// Whether a document has been through all tiers.
+    fn is_through(&self, ordinal: Ordinal) -> bool {
         let last = self.jobs.len().checked_sub(1);
         let last = last.and_then(|tier| TierNum::try_from(tier).ok());
-        let through = |ordinal: &Ordinal| {
-            last.is_some_and(|last| {
-                let mut needs = self.split.through(last, *ordinal).into_iter();
-                needs.all(|(tier, unit)| self.is_done(tier, unit))
-            })
-        };
+        last.is_some_and(|last| {
+            let mut needs = self.split.through(last, ordinal).into_iter();
+            needs.all(|(tier, unit)| self.is_done(tier, unit))
+        })
+    }
+
+    fn complete(&self, completed: u64, failed: u64, found: &mut Vec<String>) {
+        let through = |ordinal: &Ordinal| self.is_through(*ordinal);
         let done = (0..self.documents).filter(through).count() as u64;
         let broken: BTreeSet<Ordinal> = self
             .units

@@ -11,7 +11,10 @@ use self::fields::Fields;
 use super::{Backoff, Breaker, JobSpec, Pipeline, RateLimit, TierSpec};
 use crate::{
     ids::{HandlerName, JobName, ResourceClass},
-    limits::{ATTEMPTS, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES, TIERS},
+    limits::{
+        ATTEMPTS, CREDITS_PER_DOCUMENT, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX,
+        PIPELINE_BYTES, TIERS,
+    },
 };
 
 /// One thing that is wrong with a pipeline.
@@ -59,11 +62,13 @@ pub(super) fn pipeline(value: &Value) -> Result<Pipeline, InvalidPipeline> {
     let name = top.text("name").unwrap_or_else(|| "pipeline".to_owned());
     let tiers = top.list("tiers", 1..=TIERS, tier);
     let max_failed = outage::max_failed(&mut top);
+    let credits = top.integer("credits_per_document", 0..=CREDITS_PER_DOCUMENT);
     top.finish();
     let pipeline = Pipeline {
         name,
         tiers,
         max_failed,
+        credits_per_document: credits.unwrap_or(1),
     };
     if errors.is_empty() {
         errors = pipeline.segmentation_errors();

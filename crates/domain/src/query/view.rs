@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::BatchSummary;
+use super::{BatchSummary, credits::BatchCredits};
 use crate::{
     failure::{FailureClass, FailureKind},
     ids::{HandlerName, JobName, ResourceClass},
@@ -38,6 +38,9 @@ pub struct BatchView {
     /// The log sequence that the answer includes.
     #[serde(default)]
     pub as_of: u64,
+    /// What it has to do with the namespace's credits, where these are limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credits: Option<BatchCredits>,
 }
 
 /// How a tier is doing.
@@ -231,6 +234,7 @@ impl BatchView {
             tiers,
             last_seq: batch.last_seq,
             as_of: batch.last_seq,
+            credits: BatchCredits::of(batch),
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::{fs, path::Path, sync::Arc};
 
-use redrive_domain::{event::Event, evolve::evolve, state::BatchState, units::UnitSet};
+use redrive_domain::{
+    credits::Ledger, event::Event, evolve::evolve, state::BatchState, units::UnitSet,
+};
 
 use redrive_broker::{Until, fold};
 
@@ -37,6 +39,15 @@ fn snapshot(state: &Arc<BatchState>) -> Snapshot {
     Snapshot {
         mark: Mark { seq, print },
         states: vec![Arc::clone(state)],
+        ledgers: [("a".parse().unwrap(), ledger(seq))].into_iter().collect(),
+    }
+}
+
+fn ledger(seq: u64) -> Ledger {
+    Ledger {
+        limit: Some(seq),
+        last_seq: seq,
+        ..Ledger::default()
     }
 }
 
@@ -81,7 +92,7 @@ async fn a_checkpoint_and_its_data_are_one() {
     commit(&store, &last);
     assert_eq!(consistent(&store, &all), 103);
     let pieces = last.encode().unwrap().len().div_ceil(4 * 1024);
-    assert_eq!(store.keys(), pieces + 3);
+    assert_eq!(store.keys(), pieces + 4);
     let file = store.file().to_owned();
     drop(store);
     // A crash in the middle of a write: the file ends anywhere.
@@ -114,6 +125,7 @@ async fn a_store_of_another_format_begins_anew() {
     drop(store);
     let (store, mark) = place(dir.path()).open().unwrap();
     assert_eq!(mark, snapshot(&state).mark);
+    assert_eq!(*store.ledgers(), snapshot(&state).ledgers);
     store.pretend_another_format();
     drop(store);
     let (store, mark) = place(dir.path()).open().unwrap();
@@ -185,13 +197,16 @@ async fn memory_keeps_what_is_not_stored_and_little_else() {
         last_seq: 99,
         weight: 10,
     };
-    view.saved(std::slice::from_ref(&saved));
+    view.saved(101, std::slice::from_ref(&saved));
     view.evict(0, 0);
     assert!(view.has(&dirty));
-    view.saved(&[crate::view::Saved {
-        last_seq: 100,
-        ..saved
-    }]);
+    view.saved(
+        101,
+        &[crate::view::Saved {
+            last_seq: 100,
+            ..saved
+        }],
+    );
     view.evict(0, 0);
     assert!(!view.has(&dirty));
 }

@@ -287,6 +287,7 @@ async fn a_file_answers_as_the_projector_does() {
             tier: None,
             class: None,
             kind: None,
+            fingerprint: None,
             limit: None,
             after: None,
             min_seq: None,

@@ -74,7 +74,7 @@ async fn finish(broker: &MemoryBroker, batch: u128) {
 async fn keep(broker: &MemoryBroker) -> Loaded {
     let loaded = Loaded::from(broker, 0, OVER_KEPT).await.unwrap();
     let end = (loaded.last_seq, loaded.mark);
-    let shot = Shot::of(0, end, &loaded.batches, &loaded.known);
+    let shot = Shot::of(0, end, &loaded.batches, &loaded.known, &loaded.ledgers);
     broker.keep_snapshot(shot.encode().unwrap()).await.unwrap();
     loaded
 }
@@ -141,9 +141,15 @@ async fn a_snapshot_that_is_none_or_of_another_log_is_passed_over() {
     create(&other, 999).await;
     let loaded = Loaded::from(&other, 0, OVER_KEPT).await.unwrap();
     let foreign = |shard, seq, mark| {
-        Shot::of(shard, (seq, mark), &loaded.batches, &loaded.known)
-            .encode()
-            .unwrap()
+        Shot::of(
+            shard,
+            (seq, mark),
+            &loaded.batches,
+            &loaded.known,
+            &loaded.ledgers,
+        )
+        .encode()
+        .unwrap()
     };
     for wrong in [
         Bytes::from_static(b"nonsense"),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::story::*;
 use crate::{
-    command::{Command, Retry, RetryMode, Start},
+    command::{Command, Create, Retry, RetryMode, Start},
     evolve::evolve,
     failure::{FailureClass, FailureKind},
     ids::{CommandId, JobName},
@@ -28,6 +28,7 @@ enum Step {
     Retry(Retry),
     Cancel,
     Wait(u64),
+    Limit(Option<u64>),
 }
 
 /// What becomes of a chunk: the unit's ordinal modulo a number decides.
@@ -40,6 +41,9 @@ struct How {
     /// Only so many of its units are reported.
     part: Option<u64>,
 }
+
+/// Credits that a document takes.
+const PRICE: u64 = 3;
 
 const KINDS: [FailureKind; 6] = [
     FailureKind::NETWORK,
@@ -93,6 +97,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => retries().prop_map(Step::Retry),
         1 => prop_oneof![9 => Just(Step::Wait(500)), 1 => Just(Step::Cancel)],
         2 => (0u64..5_000).prop_map(Step::Wait),
+        2 => proptest::option::of(0u64..90).prop_map(Step::Limit),
+        1 => Just(Step::Wait(20 * 86_400_000)),
     ]
 }
 
@@ -230,12 +236,14 @@ impl Driver {
                 self.ask(Command::Retry(retry));
             }
             Step::Cancel => self.ask(cancel()),
+            Step::Limit(limit) => self.story.limit(*limit),
             Step::Wait(ms) => self.story.now.at = self.story.now.at.plus(Millis(*ms)),
         }
     }
 
     /// Everybody does their work until the batch is over.
     fn finish(&mut self) {
+        self.story.limit(None);
         self.ask(submit());
         let smooth = How {
             modulus: 7,
@@ -280,7 +288,7 @@ fn the_history_is_sound(story: &Story) {
 /// A fold that went through bytes after every event is the same fold.
 fn stopping_anywhere_changes_nothing(story: &Story) {
     let (mut straight, mut stopped) = (None, None);
-    for (seq, envelope) in &story.log {
+    for (seq, envelope) in story.log.iter().filter(|(_, event)| event.key() == key()) {
         evolve(&mut straight, *seq, envelope);
         let again = crate::event::Envelope::decode(&envelope.encode().unwrap()).unwrap();
         assert_eq!(again, *envelope);
@@ -295,6 +303,30 @@ fn stopping_anywhere_changes_nothing(story: &Story) {
     assert_eq!(straight.as_ref(), Some(story.state()));
 }
 
+/// The ledger knows no documents and the batch no limits; they agree, and in the end nothing is held.
+fn the_books_balance(story: &Story) {
+    let mut history = History::default();
+    for (seq, envelope) in &story.log {
+        history.take(*seq, envelope);
+    }
+    let credits = &story.state().credits;
+    assert_eq!(history.holds(&key()), credits.documents().len());
+    if story.state().status.is_over() {
+        assert!(credits.held.is_empty(), "{credits:?}");
+    }
+    let (mut settled, mut released) = (0, 0);
+    for (_, ledger) in story.ledgers.iter() {
+        for (month, account) in &ledger.months {
+            let held = credits.held.get(month).map_or(0, UnitSet::len);
+            assert_eq!(account.held(), held * PRICE, "{month}");
+            assert_eq!(account.held(), history.held(&key().namespace, *month));
+            settled += account.settled;
+            released += account.released;
+        }
+    }
+    assert_eq!((credits.settled, credits.released), (settled, released));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -306,12 +338,17 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..80),
     ) {
         let start = if at_once { Start::AtOnce } else { Start::OnSubmit };
-        let story = nothing().random(random).command(create(&shape, start)).accepted();
+        let mut pipeline = pipeline(&shape);
+        pipeline["credits_per_document"] = PRICE.into();
+        let create = Command::Create(Create { pipeline, start });
+        let story = nothing().random(random).command(create).accepted();
         let mut driver = Driver { story, chunks: Vec::new(), gone: Vec::new() };
         for step in &steps {
             driver.step(step);
+            the_books_balance(&driver.story);
         }
         driver.finish();
+        the_books_balance(&driver.story);
         // A round of retries ends as well.
         driver.ask(Command::Retry(Retry { retry_mode: RetryMode::All, max_retry_count: 10, ..retry() }));
         driver.finish();

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     command::{Accepted, AddDocuments, Cancel, Command, Create, Refusal, Retry, Start, Submit},
+    credits::Ledgers,
     decide::{self, Lost, Now},
     document::Document,
     event::{Cause, Envelope, Event, VERSION},
@@ -33,6 +34,7 @@ pub(crate) struct Story {
     last_events: Vec<Event>,
     answer: Option<Result<Accepted, Refusal>>,
     superseded: u64,
+    pub(crate) ledgers: Ledgers,
 }
 
 /// `"a | b c | !d"`: three tiers, the second with two jobs, the third behind a barrier. Three attempts a unit.
@@ -114,6 +116,7 @@ pub(crate) fn nothing() -> Story {
         last_events: Vec::new(),
         answer: None,
         superseded: 0,
+        ledgers: Ledgers::default(),
     }
 }
 
@@ -186,7 +189,7 @@ impl Story {
         while let Some(event) = self.batch.as_ref().and_then(decide::settle) {
             self.fold(event, Cause::State);
             steps += 1;
-            let most = 3 * self.state().tiers.len() + 2;
+            let most = 3 * self.state().tiers.len() + 8;
             assert!(
                 steps <= most,
                 "settling does not end: {:?}",
@@ -213,10 +216,16 @@ impl Story {
         }
     }
 
+    /// A sequence goes to what is not the batch's.
+    pub(crate) fn skip(&mut self) {
+        self.seq += 1;
+    }
+
     pub(crate) fn fold(&mut self, event: Event, cause: Cause) {
         self.seq += 1;
         let envelope = self.envelope(event, cause);
         evolve(&mut self.batch, self.seq, &envelope);
+        self.ledgers.take(self.seq, &envelope);
         self.last_events.push(envelope.event.clone());
         self.log.push((self.seq, envelope));
     }
@@ -235,7 +244,9 @@ impl Story {
     }
 
     pub(crate) fn ask(&mut self, id: CommandId, command: &Command) {
-        let decided = decide::command(
+        let decided = decide::command_within(
+            self.ledgers.of(&key().namespace),
+            self.now.at,
             self.batch.as_ref(),
             &key(),
             &self.bucket.clone(),

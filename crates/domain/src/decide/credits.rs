@@ -1,0 +1,179 @@
+//! Reserving credits for what begins, and ending what was reserved when a batch is over.
+
+use super::{Decision, command, retry};
+use crate::{
+    command::{Accepted, Command, Refusal, SetCredits, Start},
+    credits::{Charge, Ledger, Month, NO_BATCH},
+    event::Event,
+    ids::{BatchKey, Bucket, CommandId},
+    limits::{CREDITS, SET_BYTES_PER_EVENT},
+    state::BatchState,
+    time::Timestamp,
+    units::{Ordinal, UnitSet},
+};
+
+/// Ordinals of which any set fits in an event.
+#[allow(clippy::cast_possible_truncation)]
+const WINDOW: Ordinal = (SET_BYTES_PER_EVENT * 8) as Ordinal;
+
+/// Decides on a command of a namespace with this ledger, at this time: as [`command`] does, but what begins documents
+/// reserves their credits in the same decision, or is refused.
+///
+/// # Errors
+/// Why it is not carried out. Nothing of it was done.
+pub fn command_within(
+    ledger: Option<&Ledger>,
+    at: Timestamp,
+    batch: Option<&BatchState>,
+    key: &BatchKey,
+    bucket: &Bucket,
+    id: CommandId,
+    asked: &Command,
+) -> Result<Decision, Refusal> {
+    match asked {
+        Command::SetCredits(set) if key.batch == NO_BATCH => set_credits(ledger, id, *set),
+        _ => {
+            let decision = command(batch, key, bucket, id, asked)?;
+            match (batch, ledger) {
+                (Some(batch), Some(ledger)) => charge(batch, ledger, at, asked, decision),
+                _ => Ok(decision),
+            }
+        }
+    }
+}
+
+pub(super) fn not_of_a_batch() -> Refusal {
+    let message = "credits are the namespace's: give _ in place of the bucket and of the batch";
+    Refusal::invalid("batch", message)
+}
+
+fn set_credits(
+    ledger: Option<&Ledger>,
+    id: CommandId,
+    set: SetCredits,
+) -> Result<Decision, Refusal> {
+    if let Some(limit) = set.limit.filter(|limit| *limit > CREDITS) {
+        let message = format!("is {limit}: it takes 0 to {CREDITS}, or null for no limit");
+        return Err(Refusal::invalid("limit", message));
+    }
+    let there = ledger.cloned().unwrap_or_default();
+    let so_already = (there.limit == set.limit).then_some(there.limit_seq);
+    if let Some(seq) = there.remembered(id).or(so_already) {
+        return Ok(Decision {
+            events: Vec::new(),
+            accepted: Accepted {
+                seq,
+                repeated: true,
+                ..Accepted::of_new(NO_BATCH)
+            },
+        });
+    }
+    Ok(Decision {
+        events: vec![Event::CreditsLimitSet { limit: set.limit }],
+        accepted: Accepted::of_new(NO_BATCH),
+    })
+}
+
+/// Puts the reservation in front of what it is for: cut off in between, it is held for nothing and released with the
+/// batch, and nothing begins without one.
+fn charge(
+    batch: &BatchState,
+    ledger: &Ledger,
+    at: Timestamp,
+    asked: &Command,
+    mut decision: Decision,
+) -> Result<Decision, Refusal> {
+    let month = Month::of(at);
+    let (Some(limit), Some(left)) = (ledger.limit, ledger.left(month)) else {
+        return Ok(decision);
+    };
+    let price = batch.pipeline.credits_per_document;
+    let mut documents = match asked {
+        Command::Retry(asked) if asked.dry_run => retry::documents(batch, asked),
+        _ => begun(batch, &decision.events),
+    };
+    documents.remove(&batch.credits.documents());
+    let takes = documents.len().saturating_mul(price);
+    if takes == 0 {
+        return Ok(decision);
+    }
+    let charge = Charge {
+        month,
+        limit,
+        left,
+        takes,
+    };
+    decision.accepted.credits = Some(charge);
+    // A preview tells what it would take.
+    if decision.events.is_empty() {
+        return Ok(decision);
+    }
+    if charge.missing() > 0 {
+        return Err(Refusal::Credits(charge.into()));
+    }
+    let reserved = in_windows(&documents).map(|documents| Event::CreditsReserved {
+        month,
+        amount: documents.len().saturating_mul(price),
+        documents,
+    });
+    decision.events = reserved.chain(decision.events).collect();
+    Ok(decision)
+}
+
+/// The documents that begin, for the first time or again, with these events.
+fn begun(batch: &BatchState, events: &[Event]) -> UnitSet {
+    let mut documents = UnitSet::new();
+    for event in events {
+        match event {
+            Event::BatchSubmitted { documents: count } if batch.start == Start::OnSubmit => {
+                documents.add(&UnitSet::run(0, *count));
+            }
+            Event::DocumentsAdded { first, count, .. } if batch.start == Start::AtOnce => {
+                documents.add(&UnitSet::run(*first, *count));
+            }
+            Event::RetryScheduled { selected, .. } => {
+                selected.iter().for_each(|part| documents.add(&part.units));
+            }
+            _ => {}
+        }
+    }
+    documents
+}
+
+/// A set in parts, each of which fits in an event.
+fn in_windows(documents: &UnitSet) -> impl Iterator<Item = UnitSet> {
+    let mut rest = documents.clone();
+    std::iter::from_fn(move || {
+        let part = first_window(&rest)?;
+        rest.remove(&part);
+        Some(part)
+    })
+}
+
+fn first_window(documents: &UnitSet) -> Option<UnitSet> {
+    let first = documents.first()?;
+    Some(documents.and(&UnitSet::run(first, WINDOW)))
+}
+
+/// Ends what a batch that is over still holds: what is through is settled, the rest released.
+pub(super) fn close(batch: &BatchState) -> Option<Event> {
+    if !batch.status.is_over() {
+        return None;
+    }
+    let (month, held) = batch.credits.held.first_key_value()?;
+    let month = *month;
+    let price = batch.pipeline.credits_per_document;
+    let amount = |documents: &UnitSet| documents.len().saturating_mul(price);
+    match first_window(&held.and(&batch.completed_documents())) {
+        Some(documents) => Some(Event::CreditsSettled {
+            month,
+            amount: amount(&documents),
+            documents,
+        }),
+        None => first_window(held).map(|documents| Event::CreditsReleased {
+            month,
+            amount: amount(&documents),
+            documents,
+        }),
+    }
+}
