@@ -9,6 +9,7 @@ mod queue;
 mod rate;
 mod ready;
 mod references;
+mod suspects;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

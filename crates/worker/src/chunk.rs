@@ -86,6 +86,9 @@ async fn execute<B: Broker>(
     }));
     let trace = chunk.trace.clone().or(delivery.trace);
     let mut execution = Execution::new(&shared, handler, &metrics, chunk.clone(), trace, slot);
+    if chunk.strikes > 0 {
+        shared.flights.named_since(begun, &shared.broker).await;
+    }
     execution.drive().await;
     // What is given back must not be held on to.
     drop(extending);

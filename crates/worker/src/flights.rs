@@ -6,15 +6,20 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use redrive_broker::Broker;
 use redrive_domain::{
     ids::{BatchKey, ChunkId},
     time::Timestamp,
     units::{Ordinal, UnitSet},
     work::{Chunk, InFlight, Signal},
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{handler::Alive, world::World};
@@ -23,6 +28,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a chunk waits to be named at most.
+const NAMED: Duration = Duration::from_secs(5);
+
 /// All chunks that the worker holds.
 #[derive(Default)]
 pub(crate) struct Flights {
@@ -30,6 +38,8 @@ pub(crate) struct Flights {
     held: Mutex<BTreeMap<u64, Arc<Held>>>,
     /// Told when a chunk was taken.
     pub(crate) taken: Notify,
+    /// Since when all that is held was named in a heartbeat.
+    pub(crate) named: watch::Sender<Option<Instant>>,
 }
 
 struct Held {
@@ -81,6 +91,20 @@ impl Flights {
             flights: self.clone(),
             held,
             number,
+        }
+    }
+
+    /// Waits until a heartbeat has named what was held at this moment, and the broker has it: whatever happens from then on,
+    /// it is known who had it. Where the broker does not answer, not for long.
+    pub(crate) async fn named_since<B: Broker>(&self, moment: Instant, broker: &B) {
+        let mut named = self.named.subscribe();
+        let known = async {
+            let _ = named.wait_for(|at| at.is_some_and(|at| at >= moment)).await;
+            // An answer to a later request: what was sent before has arrived.
+            let _ = broker.last_seq().await;
+        };
+        if tokio::time::timeout(NAMED, known).await.is_err() {
+            tracing::debug!("a chunk is begun before it was named");
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) async fn beat<B: Broker>(
     broker: B,
     config: Arc<Config>,
     handlers: Vec<HandlerName>,
+    limits: Option<&'static str>,
     flights: Arc<Flights>,
     started_at: Timestamp,
     draining: CancellationToken,
@@ -36,6 +37,7 @@ pub(crate) async fn beat<B: Broker>(
         broker,
         config,
         handlers,
+        limits,
         flights,
         started_at,
     };
@@ -68,6 +70,7 @@ struct Heart<B> {
     broker: B,
     config: Arc<Config>,
     handlers: Vec<HandlerName>,
+    limits: Option<&'static str>,
     flights: Arc<Flights>,
     started_at: Timestamp,
 }
@@ -89,7 +92,7 @@ impl<B: Broker> Heart<B> {
             slots: self.config.slots.get(),
             draining,
             in_flight: self.flights.list(),
-            limits: None,
+            limits: self.limits.map(str::to_owned),
             started_at: self.started_at,
             at: self.config.world.now(),
         };
@@ -108,7 +111,9 @@ impl<B: Broker> Heart<B> {
         if let Err(error) = self.broker.signal(message).await {
             metrics::broker_error("heartbeat");
             tracing::debug!(%error, "a heartbeat was not sent");
+            return at;
         }
+        self.flights.named.send_replace(Some(at));
         at
     }
 }

@@ -17,6 +17,8 @@ use redrive_domain::{
     work::Chunk,
 };
 
+use tokio::time::Instant;
+
 use crate::{handler::Unit, metrics};
 
 /// Units that are made ready together.
@@ -203,6 +205,13 @@ impl<B: Broker> Reader<B> {
 /// A unit that is ready, or that cannot be.
 pub(crate) type Ready = Result<Unit, (Ordinal, Failure)>;
 
+/// Units that were made ready together.
+pub(crate) struct Slice {
+    pub(crate) units: Vec<Ready>,
+    /// How long reading it took.
+    pub(crate) took: Duration,
+}
+
 /// Where everything stands that the units of a chunk need.
 pub(crate) struct Plan {
     key: BatchKey,
@@ -252,7 +261,7 @@ impl Plan {
     pub(crate) fn ready<B: Broker>(
         self: &Arc<Self>,
         reader: &Arc<Reader<B>>,
-    ) -> BoxStream<'static, Vec<Ready>> {
+    ) -> BoxStream<'static, Slice> {
         let (plan, reader) = (self.clone(), reader.clone());
         let count = self.units.len();
         stream::iter((0..count).step_by(SLICE))
@@ -260,8 +269,11 @@ impl Plan {
                 let (plan, reader) = (plan.clone(), reader.clone());
                 async move {
                     let slice = from..(from + SLICE).min(count);
+                    let begun = Instant::now();
                     let pages = reader.pages(plan.seqs(slice.clone())).await;
-                    slice.filter_map(|at| plan.unit(at, &pages)).collect()
+                    let units = slice.filter_map(|at| plan.unit(at, &pages)).collect();
+                    let took = begun.elapsed();
+                    Slice { units, took }
                 }
             })
             .buffered(SLICES_AHEAD)

@@ -63,6 +63,8 @@ struct Open {
     outputs: Vec<(Ordinal, Output)>,
     failures: BTreeMap<Failure, UnitSet>,
     busy: Duration,
+    loading: Duration,
+    peak_memory: Option<u64>,
 }
 
 impl Reports {
@@ -119,6 +121,16 @@ impl Reports {
         self.open.busy += time;
     }
 
+    /// Adds time spent reading documents and inputs.
+    pub(crate) fn loading(&mut self, time: Duration) {
+        self.open.loading += time;
+    }
+
+    /// Notes the memory that a unit used which succeeded.
+    pub(crate) fn peak_memory(&mut self, bytes: Option<u64>) {
+        self.open.peak_memory = self.open.peak_memory.max(bytes);
+    }
+
     /// Whether nothing waits to be reported.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.bytes == 0 && self.closed.is_empty()
@@ -130,9 +142,10 @@ impl Reports {
             return;
         }
         let open = std::mem::take(&mut self.open);
-        let busy = Millis::from(open.busy);
+        let (busy, loading) = (Millis::from(open.busy), Millis::from(open.loading));
         // What is less than a millisecond goes to the next report.
         self.open.busy = open.busy.saturating_sub(busy.into());
+        self.open.loading = open.loading.saturating_sub(loading.into());
         let outputs = match open.outputs.is_empty() {
             true => None,
             false => Packed::new(&open.outputs)
@@ -157,8 +170,8 @@ impl Reports {
                 .collect(),
             returned: open.returned,
             busy,
-            loading: Millis(0),
-            peak_memory: None,
+            loading,
+            peak_memory: open.peak_memory,
             at: self.world.now(),
         });
     }

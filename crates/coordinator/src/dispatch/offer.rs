@@ -9,7 +9,9 @@ use redrive_domain::{
     work::Chunk,
 };
 
-use super::{Dispatch, Held, JobKey, pool_of, queue::queue_of, references::references};
+use super::{
+    Dispatch, Held, JobKey, pool_of, queue::queue_of, references::references, suspects::candidates,
+};
 use crate::scheduler::{Capacity, Grant, Pool, plan};
 
 /// Jobs of one namespace that compete for a pool at a time; the rest wait their turn in order of age. It bounds the model.
@@ -109,9 +111,10 @@ impl Dispatch {
         let batch = batch?;
         let (spec, job) = batch.job(key.tier, &key.job)?;
         let run = self.jobs.entry(key.clone()).or_default();
-        let candidates = job.ready(now).minus(&run.out).take(*most);
+        let candidates = candidates(job, now, &run.out);
+        let next = candidates.next.take((*most).min(candidates.together));
         // A chunk is of one attempt; others follow in chunks of their own.
-        let (ended, mut units) = job.attempts.split(&candidates).into_iter().next()?;
+        let (ended, mut units) = job.attempts.split(&next).into_iter().next()?;
         let (documents, inputs) = loop {
             let (documents, inputs) = references(batch, key.tier, &units);
             if documents.len() + inputs.len() <= REFERENCES || units.len() <= 1 {
@@ -137,7 +140,7 @@ impl Dispatch {
             documents,
             inputs,
             at: now,
-            strikes: 0,
+            strikes: candidates.strikes,
             trace: None,
         };
         run.out.add(&units);
