@@ -12,7 +12,7 @@ use support::{Home, Running, SOON, count_lines, signal, until};
 
 struct System {
     // Ended before the server.
-    roles: Vec<Running>,
+    _roles: Vec<Running>,
     home: Home,
     _server: TestServer,
 }
@@ -28,7 +28,7 @@ impl System {
             home.start("projector", ["projector"]),
         ];
         Self {
-            roles,
+            _roles: roles,
             home,
             _server: server,
         }

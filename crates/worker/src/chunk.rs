@@ -86,9 +86,7 @@ async fn execute<B: Broker>(
     }));
     let trace = chunk.trace.clone().or(delivery.trace);
     let mut execution = Execution::new(&shared, handler, &metrics, chunk.clone(), trace, slot);
-    if chunk.strikes > 0 {
-        shared.flights.named_since(begun, &shared.broker).await;
-    }
+    execution.be_named().await;
     execution.drive().await;
     // What is given back must not be held on to.
     drop(extending);

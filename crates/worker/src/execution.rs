@@ -132,6 +132,14 @@ impl<'a, B: Broker> Execution<'a, B> {
         }
     }
 
+    /// Sees to it that it is known who has the units, where they may take whoever has them down.
+    pub(crate) async fn be_named(&self) {
+        if self.chunk.strikes > 0 {
+            let flights = &self.shared.flights;
+            flights.be_named(&self.flight, &self.shared.broker).await;
+        }
+    }
+
     /// Deals with all units; afterwards nothing of the chunk runs, and all reports are handed over or it is broken.
     pub(crate) async fn drive(&mut self) {
         let stop = self.flight.stop().clone();

@@ -16,10 +16,7 @@ use redrive_domain::{
     units::{Ordinal, UnitSet},
     work::{Chunk, InFlight, Signal},
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{handler::Alive, world::World};
@@ -38,8 +35,8 @@ pub(crate) struct Flights {
     held: Mutex<BTreeMap<u64, Arc<Held>>>,
     /// Told when a chunk was taken.
     pub(crate) taken: Notify,
-    /// Since when all that is held was named in a heartbeat.
-    pub(crate) named: watch::Sender<Option<Instant>>,
+    /// All that have a smaller number than this were named in a heartbeat, or are over.
+    pub(crate) named: watch::Sender<u64>,
 }
 
 struct Held {
@@ -64,7 +61,6 @@ pub(crate) struct Flight {
 impl Flights {
     /// Notes that a chunk is held from now on.
     pub(crate) fn begin(self: &Arc<Self>, chunk: &Chunk, world: &World) -> Flight {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let held = Arc::new(Held {
             about: InFlight {
                 chunk: chunk.id,
@@ -85,7 +81,12 @@ impl Flights {
             stop: CancellationToken::new(),
             alive: Alive::default(),
         });
-        lock(&self.held).insert(number, held.clone());
+        let number = {
+            let mut all = lock(&self.held);
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            all.insert(number, held.clone());
+            number
+        };
         self.taken.notify_one();
         Flight {
             flights: self.clone(),
@@ -94,12 +95,19 @@ impl Flights {
         }
     }
 
-    /// Waits until a heartbeat has named what was held at this moment, and the broker has it: whatever happens from then on,
-    /// it is known who had it. Where the broker does not answer, not for long.
-    pub(crate) async fn named_since<B: Broker>(&self, moment: Instant, broker: &B) {
+    /// The number that the next chunk to be held will have.
+    pub(crate) fn next(&self) -> u64 {
+        // One that has a number is among those held.
+        let _held = lock(&self.held);
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a heartbeat has named a chunk, and the broker has it: whatever happens from then on, it is known who had
+    /// it. Where the broker does not answer, not for long.
+    pub(crate) async fn be_named<B: Broker>(&self, flight: &Flight, broker: &B) {
         let mut named = self.named.subscribe();
         let known = async {
-            let _ = named.wait_for(|at| at.is_some_and(|at| at >= moment)).await;
+            let _ = named.wait_for(|next| *next > flight.number).await;
             // An answer to a later request: what was sent before has arrived.
             let _ = broker.last_seq().await;
         };

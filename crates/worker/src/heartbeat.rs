@@ -79,6 +79,7 @@ impl<B: Broker> Heart<B> {
     /// Says it once; when that was.
     async fn say(&self, draining: bool) -> Instant {
         let at = Instant::now();
+        let next = self.flights.next();
         self.flights.log_alive();
         // Each heartbeat shows that the worker is alive to those in its own process, too.
         self.config.vitals.send_modify(|_| {});
@@ -113,7 +114,7 @@ impl<B: Broker> Heart<B> {
             tracing::debug!(%error, "a heartbeat was not sent");
             return at;
         }
-        self.flights.named.send_replace(Some(at));
+        self.flights.named.send_replace(next);
         at
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use redrive_domain::failure::{Failure, FailureKind};
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use self::{
@@ -108,8 +108,11 @@ impl Limits {
                 let leaf = fence.leaf.insert(parent.leaf(share)?);
                 let child = command.spawn()?;
                 // What it started in the meantime, which is next to no time, is taken along.
-                if let Some(pid) = child.id() {
-                    leaf.enter(pid)?;
+                if let Some(pid) = child.id()
+                    && let Err(error) = leaf.enter(pid)
+                {
+                    kill(&child);
+                    return Err(error);
                 }
                 child
             }
@@ -118,8 +121,7 @@ impl Limits {
                 cpus::on(fence._cpus.as_ref(), || command.spawn())?
             }
         };
-        let leader = child.id().and_then(|id| i32::try_from(id).ok());
-        let Some(leader) = leader.and_then(Pid::from_raw) else {
+        let Some(leader) = leader(&child) else {
             return Ok((child, fence));
         };
         match &fence.leaf {
@@ -132,6 +134,17 @@ impl Limits {
             }
         }
         Ok((child, fence))
+    }
+}
+
+fn leader(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
+}
+
+/// Ends a process group that is not to be.
+fn kill(child: &Child) {
+    if let Some(leader) = leader(child) {
+        let _ = kill_process_group(leader, Signal::KILL);
     }
 }
 
