@@ -12,6 +12,7 @@ mod rate;
 mod ready;
 mod references;
 mod serving;
+mod suspects;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

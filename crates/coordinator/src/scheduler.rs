@@ -69,6 +69,8 @@ pub struct Queue<K> {
     pub priority: u8,
     /// Units that can be handed out now.
     pub ready: u64,
+    /// The most of them that may go out in one chunk.
+    pub together: u64,
     /// Time that a unit takes, in milliseconds, where that has been measured.
     pub unit_ms: Option<f64>,
     /// Units that the rate limit lets start now, where there is one.
@@ -158,7 +160,7 @@ pub fn plan<K: Ord + Clone>(
             return grants;
         };
         let pool = pools.entry(queue.pool.clone()).or_default();
-        let units = queue.chunk_size(*pool).min(*units_left);
+        let units = queue.chunk_size(*pool).min(queue.together).min(*units_left);
         *units_left -= units;
         let work = queue.work(units);
         pool.add(work);
@@ -227,6 +229,7 @@ mod tests {
             pool: pool(),
             priority: 50,
             ready,
+            together: CHUNK_UNITS,
             unit_ms: Some(CHUNK_MS),
             allowed: None,
         }

@@ -270,13 +270,19 @@ impl Checks {
                         Fate::Panic => *kind == FailureKind::CRASHED,
                         _ => false,
                     };
-                    // The runner's own: it took too long, or what it needs could not be read.
+                    // The runner's own: it took too long, what it needs could not be read, or the worker had to leave. And
+                    // the leader's: it lost worker after worker.
                     let course = execution.course(self.seed);
                     let by_runner = match kind {
                         kind if *kind == FailureKind::TIMEOUT => self
                             .timeout_of(key, attempt)
                             .is_some_and(|timeout| Millis::from(course.takes) >= timeout),
-                        kind => *kind == FailureKind::UNAVAILABLE,
+                        kind => [
+                            FailureKind::UNAVAILABLE,
+                            FailureKind::PREEMPTED,
+                            FailureKind::POISON,
+                        ]
+                        .contains(kind),
                     };
                     if by_handler {
                         self.must_have_ended(seq, &execution);

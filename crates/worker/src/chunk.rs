@@ -86,6 +86,7 @@ async fn execute<B: Broker>(
     }));
     let trace = chunk.trace.clone().or(delivery.trace);
     let mut execution = Execution::new(&shared, handler, &metrics, chunk.clone(), trace, slot);
+    execution.be_named().await;
     execution.drive().await;
     // What is given back must not be held on to.
     drop(extending);

@@ -7,15 +7,20 @@ use futures::{
     stream::{BoxStream, FuturesUnordered},
 };
 use redrive_broker::{Broker, BrokerError};
-use redrive_domain::{failure::FailureKind, units::UnitSet, work::Chunk};
+use redrive_domain::{
+    failure::{Failure, FailureKind},
+    time::Millis,
+    units::UnitSet,
+    work::Chunk,
+};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     attempt::{Bounds, End, Finished, Scope, attempt},
     flights::Flight,
-    handler::{Context, Done, Handler},
-    inputs::{Plan, Ready},
+    handler::{Context, Done, Handler, Peak},
+    inputs::{Plan, Ready, Slice},
     metrics::{self, Counts, HandlerMetrics},
     report::{Reports, Sizes},
     runner::Shared,
@@ -55,7 +60,7 @@ pub(crate) struct Execution<'a, B: Broker> {
     bounds: Bounds,
     plan: Arc<Plan>,
     /// Units that are still to come; `None` once there are none.
-    source: Option<BoxStream<'static, Vec<Ready>>>,
+    source: Option<BoxStream<'static, Slice>>,
     ready: VecDeque<Ready>,
     /// How many units have been taken out of `ready`.
     begun: usize,
@@ -92,6 +97,8 @@ impl<'a, B: Broker> Execution<'a, B> {
             attempt: chunk.attempt,
             deadline: Instant::now(),
             memory_bytes: chunk.memory_bytes,
+            num_cpus: chunk.num_cpus,
+            peak_memory: Peak::default(),
             max_output_bytes: chunk.max_output_bytes,
             cancelled: CancellationToken::new(),
             alive: flight.alive().clone(),
@@ -126,6 +133,14 @@ impl<'a, B: Broker> Execution<'a, B> {
         }
     }
 
+    /// Sees to it that it is known who has the units, where they may take whoever has them down.
+    pub(crate) async fn be_named(&mut self) {
+        if self.chunk.strikes > 0 {
+            let flights = &self.shared.flights;
+            flights.be_named(&self.flight, &self.shared.broker).await;
+        }
+    }
+
     /// Deals with all units; afterwards nothing of the chunk runs, and all reports are handed over or it is broken.
     pub(crate) async fn drive(&mut self) {
         let stop = self.flight.stop().clone();
@@ -154,7 +169,10 @@ impl<'a, B: Broker> Execution<'a, B> {
                 }
                 slice = next_slice(&mut self.source), if self.ready.is_empty() && self.source.is_some() => {
                     match slice {
-                        Some(slice) => self.ready = slice.into(),
+                        Some(slice) => {
+                            self.reports.loading(slice.took);
+                            self.ready = slice.units.into();
+                        }
                         None => self.source = None,
                     }
                 }
@@ -232,6 +250,7 @@ impl<'a, B: Broker> Execution<'a, B> {
             _ => Box::new(Scope {
                 ctx: Context {
                     cancelled: stop.child_token(),
+                    peak_memory: Peak::default(),
                     ..self.template.clone()
                 },
                 stop: stop.clone(),
@@ -246,6 +265,7 @@ impl<'a, B: Broker> Execution<'a, B> {
         let Finished {
             unit, end, scope, ..
         } = finished;
+        let peak = scope.ctx.peak_memory.take();
         match end {
             _ if matches!(self.leaving, Leaving::Stopped | Leaving::Broken) => {
                 self.counts.stopped += 1;
@@ -254,10 +274,12 @@ impl<'a, B: Broker> Execution<'a, B> {
             End::Answered(Ok(Done::Completed(output))) => {
                 self.counts.completed += 1;
                 self.reports.completed(unit, output);
+                self.reports.peak_memory(peak);
             }
             End::Answered(Ok(Done::Skipped)) => {
                 self.counts.skipped += 1;
                 self.reports.skipped(unit);
+                self.reports.peak_memory(peak);
             }
             End::Answered(Err(failure)) => {
                 self.counts.failed += 1;
@@ -268,9 +290,10 @@ impl<'a, B: Broker> Execution<'a, B> {
                     self.drain();
                 }
             }
+            // It was begun, and says nothing of the document.
             End::Abandoned if self.leaving == Leaving::Forced => {
-                self.counts.returned += 1;
-                self.reports.returned(&UnitSet::from([unit]));
+                self.counts.failed += 1;
+                self.reports.failed(unit, self.preempted());
             }
             // The chunk was stopped just now.
             End::Abandoned => {
@@ -280,6 +303,14 @@ impl<'a, B: Broker> Execution<'a, B> {
         }
         self.reports.busy(took);
         Some(scope)
+    }
+
+    /// The failure of what could not end before its worker had to.
+    fn preempted(&self) -> Failure {
+        let grace = Millis::from(self.shared.config.drain_grace).to_string();
+        let grace = grace.replace(".0s", "s");
+        let message = format!("the worker was told to leave, and it had not ended {grace} later");
+        Failure::new(FailureKind::PREEMPTED, message)
     }
 
     /// Starts nothing any more, and ends what runs.
@@ -337,7 +368,7 @@ impl<'a, B: Broker> Execution<'a, B> {
     }
 }
 
-async fn next_slice(source: &mut Option<BoxStream<'static, Vec<Ready>>>) -> Option<Vec<Ready>> {
+async fn next_slice(source: &mut Option<BoxStream<'static, Slice>>) -> Option<Slice> {
     match source {
         Some(source) => source.next().await,
         None => None,

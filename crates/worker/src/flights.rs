@@ -6,15 +6,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use redrive_broker::Broker;
 use redrive_domain::{
     ids::{BatchKey, ChunkId, WorkerId},
     time::Timestamp,
     units::{Ordinal, UnitSet},
     work::{Chunk, InFlight, Signal},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{handler::Alive, world::World};
@@ -23,6 +25,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a chunk waits to be named at most.
+const NAMED: Duration = Duration::from_secs(5);
+
 /// All chunks that the worker holds.
 #[derive(Default)]
 pub(crate) struct Flights {
@@ -30,6 +35,8 @@ pub(crate) struct Flights {
     held: Mutex<BTreeMap<u64, Arc<Held>>>,
     /// Told when a chunk was taken.
     pub(crate) taken: Notify,
+    /// All that have a smaller number than this were named in a heartbeat, or are over.
+    pub(crate) named: watch::Sender<u64>,
 }
 
 struct Held {
@@ -54,7 +61,6 @@ pub(crate) struct Flight {
 impl Flights {
     /// Notes that a chunk is held from now on.
     pub(crate) fn begin(self: &Arc<Self>, chunk: &Chunk, world: &World) -> Flight {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let held = Arc::new(Held {
             about: InFlight {
                 chunk: chunk.id,
@@ -75,12 +81,38 @@ impl Flights {
             stop: CancellationToken::new(),
             alive: Alive::default(),
         });
-        lock(&self.held).insert(number, held.clone());
+        let number = {
+            let mut all = lock(&self.held);
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            all.insert(number, held.clone());
+            number
+        };
         self.taken.notify_one();
         Flight {
             flights: self.clone(),
             held,
             number,
+        }
+    }
+
+    /// The number that the next chunk to be held will have.
+    pub(crate) fn next(&self) -> u64 {
+        // One that has a number is among those held.
+        let _held = lock(&self.held);
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a heartbeat has named a chunk, and the broker has it: whatever happens from then on, it is known who had
+    /// it. Where the broker does not answer, not for long.
+    pub(crate) async fn be_named<B: Broker>(&self, flight: &Flight, broker: &B) {
+        let mut named = self.named.subscribe();
+        let known = async {
+            let _ = named.wait_for(|next| *next > flight.number).await;
+            // An answer to a later request: what was sent before has arrived.
+            let _ = broker.last_seq().await;
+        };
+        if tokio::time::timeout(NAMED, known).await.is_err() {
+            tracing::debug!("a chunk is begun before it was named");
         }
     }
 

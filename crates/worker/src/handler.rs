@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -67,6 +67,10 @@ pub struct Context {
     pub deadline: Instant,
     /// Memory that the attempt may use, in bytes.
     pub memory_bytes: Option<u64>,
+    /// CPUs that the attempt may use at once.
+    pub num_cpus: u32,
+    /// The most memory that the attempt used, where the handler measures it.
+    pub peak_memory: Peak,
     /// The largest output that is kept, in bytes.
     pub max_output_bytes: u64,
     /// Set when the attempt is no longer wanted: cancelled, timed out, or given to somebody else. The runner drops the
@@ -122,6 +126,26 @@ impl Alive {
     }
 }
 
+/// The most memory that something used. Copies share one mark.
+#[derive(Debug, Clone, Default)]
+pub struct Peak(Arc<AtomicU64>);
+
+impl Peak {
+    /// It used this much at once, in bytes.
+    pub fn mark(&self, bytes: u64) {
+        self.0.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// The most that was marked, in bytes; `None` where nothing was. It is forgotten with that.
+    #[must_use]
+    pub fn take(&self) -> Option<u64> {
+        match self.0.swap(0, Ordering::Relaxed) {
+            0 => None,
+            bytes => Some(bytes),
+        }
+    }
+}
+
 /// What an attempt came to, where it did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
@@ -145,6 +169,14 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Does it, once. The future must not block: what computes for long belongs on a thread of its own. A panic is caught and counts as a failure of kind `crashed`.
     fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a>;
+
+    /// How it keeps what it starts within the memory and CPUs of a job, as heartbeats say it ([`Heartbeat::limits`]).
+    /// `None` where it starts nothing.
+    ///
+    /// [`Heartbeat::limits`]: redrive_domain::work::Heartbeat::limits
+    fn limits(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Ends what the handler keeps running between units. A worker that leaves asks for it once, when it has let go of
     /// all its units, and waits for ten seconds at most.

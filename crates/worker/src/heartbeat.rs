@@ -27,6 +27,7 @@ pub(crate) async fn beat<B: Broker>(
     broker: B,
     config: Arc<Config>,
     handlers: Vec<HandlerName>,
+    limits: Option<&'static str>,
     flights: Arc<Flights>,
     started_at: Timestamp,
     draining: CancellationToken,
@@ -36,6 +37,7 @@ pub(crate) async fn beat<B: Broker>(
         broker,
         config,
         handlers,
+        limits,
         flights,
         started_at,
     };
@@ -68,6 +70,7 @@ struct Heart<B> {
     broker: B,
     config: Arc<Config>,
     handlers: Vec<HandlerName>,
+    limits: Option<&'static str>,
     flights: Arc<Flights>,
     started_at: Timestamp,
 }
@@ -76,6 +79,7 @@ impl<B: Broker> Heart<B> {
     /// Says it once; when that was.
     async fn say(&self, draining: bool) -> Instant {
         let at = Instant::now();
+        let next = self.flights.next();
         self.flights.log_alive();
         // Each heartbeat shows that the worker is alive to those in its own process, too.
         self.config.vitals.send_modify(|_| {});
@@ -89,7 +93,7 @@ impl<B: Broker> Heart<B> {
             slots: self.config.slots.get(),
             draining,
             in_flight: self.flights.list(),
-            limits: None,
+            limits: self.limits.map(str::to_owned),
             started_at: self.started_at,
             at: self.config.world.now(),
         };
@@ -108,7 +112,9 @@ impl<B: Broker> Heart<B> {
         if let Err(error) = self.broker.signal(message).await {
             metrics::broker_error("heartbeat");
             tracing::debug!(%error, "a heartbeat was not sent");
+            return at;
         }
+        self.flights.named.send_replace(next);
         at
     }
 }

@@ -24,6 +24,8 @@ use redrive_domain::{
     work::{Chunk, Join, Source},
 };
 
+use tokio::time::Instant;
+
 use crate::{handler::Unit, metrics};
 
 /// Units that are made ready together.
@@ -236,6 +238,13 @@ impl<B: Broker> Reader<B> {
 /// A unit that is ready, or that cannot be.
 pub(crate) type Ready = Result<Unit, (Ordinal, Failure)>;
 
+/// Units that were made ready together.
+pub(crate) struct Slice {
+    pub(crate) units: Vec<Ready>,
+    /// How long reading it took.
+    pub(crate) took: Duration,
+}
+
 /// Where everything stands that the units of a chunk need.
 pub(crate) struct Plan {
     key: BatchKey,
@@ -302,7 +311,7 @@ impl Plan {
     pub(crate) fn ready<B: Broker>(
         self: &Arc<Self>,
         reader: &Arc<Reader<B>>,
-    ) -> BoxStream<'static, Vec<Ready>> {
+    ) -> BoxStream<'static, Slice> {
         let (plan, reader) = (self.clone(), reader.clone());
         let count = self.units.len();
         // What is joined may be large: one at a time.
@@ -312,12 +321,15 @@ impl Plan {
                 let (plan, reader) = (plan.clone(), reader.clone());
                 async move {
                     let slice = from..(from + size).min(count);
+                    let begun = Instant::now();
                     let pages = reader.pages(plan.seqs(slice.clone())).await;
                     let ready = slice.filter_map(|at| plan.unit(at, &pages)).collect();
-                    match plan.joins.is_empty() {
+                    let units = match plan.joins.is_empty() {
                         true => ready,
                         false => plan.join(&reader, ready).await,
-                    }
+                    };
+                    let took = begun.elapsed();
+                    Slice { units, took }
                 }
             })
             .buffered(SLICES_AHEAD)

@@ -11,6 +11,7 @@ pub mod handler;
 pub mod handlers;
 mod heartbeat;
 mod inputs;
+mod limits;
 pub mod metrics;
 mod report;
 mod runner;

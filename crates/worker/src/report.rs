@@ -65,6 +65,8 @@ struct Open {
     failures: BTreeMap<Failure, UnitSet>,
     segments: SegmentCounts,
     busy: Duration,
+    loading: Duration,
+    peak_memory: Option<u64>,
 }
 
 impl Reports {
@@ -126,6 +128,16 @@ impl Reports {
         self.open.busy += time;
     }
 
+    /// Adds time spent reading documents and inputs.
+    pub(crate) fn loading(&mut self, time: Duration) {
+        self.open.loading += time;
+    }
+
+    /// Notes the memory that a unit used which succeeded.
+    pub(crate) fn peak_memory(&mut self, bytes: Option<u64>) {
+        self.open.peak_memory = self.open.peak_memory.max(bytes);
+    }
+
     /// Whether nothing waits to be reported.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.bytes == 0 && self.closed.is_empty()
@@ -137,9 +149,10 @@ impl Reports {
             return;
         }
         let open = std::mem::take(&mut self.open);
-        let busy = Millis::from(open.busy);
+        let (busy, loading) = (Millis::from(open.busy), Millis::from(open.loading));
         // What is less than a millisecond goes to the next report.
         self.open.busy = open.busy.saturating_sub(busy.into());
+        self.open.loading = open.loading.saturating_sub(loading.into());
         let outputs = match open.outputs.is_empty() {
             true => None,
             false => Packed::new(&open.outputs)
@@ -164,8 +177,8 @@ impl Reports {
                 .collect(),
             returned: open.returned,
             busy,
-            loading: Millis(0),
-            peak_memory: None,
+            loading,
+            peak_memory: open.peak_memory,
             segments: open.segments,
             at: self.world.now(),
         });

@@ -21,6 +21,7 @@ use crate::{
     handler::Handler,
     heartbeat,
     inputs::Reader,
+    limits::Limits,
     metrics::{self, HandlerMetrics},
     slots::{Slot, Slots},
     world::World,
@@ -157,11 +158,16 @@ pub async fn run<B: Broker>(
         config: Arc::new(config),
         broker,
     });
+    let limits = handlers.iter().find_map(|handler| handler.limits());
+    if limits.is_some() {
+        tracing::info!(limits = %Limits::here(), "how processes are kept within their memory and CPUs");
+    }
     let gone = CancellationToken::new();
     let beating = AbortOnDropHandle::new(tokio::spawn(heartbeat::beat(
         shared.broker.clone(),
         shared.config.clone(),
         names,
+        limits,
         shared.flights.clone(),
         shared.config.world.now(),
         shared.drain.clone(),

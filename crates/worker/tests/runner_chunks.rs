@@ -149,7 +149,7 @@ async fn a_misconfigured_handler_gets_no_more_units_of_the_chunk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_cannot_wait_gives_back_what_still_runs() {
+async fn a_worker_that_cannot_wait_ends_what_still_runs_and_gives_back_the_rest() {
     let mut rig = Rig::new().await;
     let source = rig.documents(0, 6).await;
     let mut chunk = rig.chunk(1, &source);
@@ -163,7 +163,13 @@ async fn a_worker_that_cannot_wait_gives_back_what_still_runs() {
     assert_eq!(at.elapsed().as_secs(), 32);
     let sum = sum(&rig.settled().await);
     assert_eq!(sum.completed, UnitSet::run(0, 1));
-    assert_eq!(sum.returned, UnitSet::run(1, 5));
+    assert_eq!(sum.returned, UnitSet::run(4, 2));
+    let [(units, failure)] = &sum.failed[..] else {
+        panic!("{sum:?}");
+    };
+    assert_eq!(*units, UnitSet::run(1, 3));
+    assert_eq!(failure.kind, FailureKind::PREEMPTED);
+    assert!(failure.message.contains("30s later"), "{failure:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,12 +201,17 @@ async fn an_answer_after_the_stop_counts_only_for_a_worker_that_leaves() {
             false => rig.signal(Signal::StopChunk(chunk.id)).await,
         }
         let sum = sum(&rig.settled().await);
-        assert!(sum.failed.is_empty(), "{sum:?}");
-        let (done, back) = match leaves {
+        let mut preempted = UnitSet::new();
+        for (units, failure) in &sum.failed {
+            assert_eq!(failure.kind, FailureKind::PREEMPTED);
+            preempted.add(units);
+        }
+        let (done, ended) = match leaves {
             true => (UnitSet::from([0]), UnitSet::from([1, 2])),
             false => (UnitSet::new(), UnitSet::new()),
         };
-        assert_eq!((sum.completed, sum.returned), (done, back));
+        assert_eq!((sum.completed, preempted), (done, ended));
+        assert!(sum.returned.is_empty());
     }
 }
 
@@ -356,6 +367,7 @@ async fn heartbeats_name_what_is_held_soon_after_it_is_taken() {
     assert!(at.elapsed() <= Duration::from_millis(100));
     assert_eq!(taken.in_flight.len(), 1);
     assert_eq!(taken.in_flight[0].units, UnitSet::run(0, 4));
+    assert!(taken.in_flight[0].taken_at.is_some());
     // What is reported is not held any more.
     sleep(Duration::from_millis(2_500)).await;
     let mut last = taken;
@@ -363,6 +375,8 @@ async fn heartbeats_name_what_is_held_soon_after_it_is_taken() {
         last = beat;
     }
     assert_eq!(last.in_flight[0].units, UnitSet::run(1, 3));
+    assert_eq!(last.in_flight[0].running, UnitSet::run(1, 2));
+    assert!(last.in_flight[0].alive_at >= last.in_flight[0].taken_at);
     worker.shutdown.cancel();
     let leaving = beats.next().await.unwrap();
     assert!(leaving.draining);
@@ -372,7 +386,31 @@ async fn heartbeats_name_what_is_held_soon_after_it_is_taken() {
         last = beat;
     }
     assert!(last.in_flight.is_empty());
-    assert_eq!(sum(&rig.settled().await).returned, UnitSet::run(1, 3));
+    // Two of them ran, and had to be ended.
+    let sum = sum(&rig.settled().await);
+    assert_eq!(sum.returned, UnitSet::from([3]));
+    assert_eq!(sum.failed[0].0, UnitSet::run(1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_is_named_before_it_is_begun() {
+    let rig = Rig::new().await;
+    let source = rig.documents(0, 1).await;
+    let mut beats = rig.heartbeats().await;
+    let mut named = 0;
+    let (handler, begun) = stuck_from(0);
+    let worker = rig.start("w", 1, vec![handler]);
+    // Just before the chunk comes, so that the next one is not due at once.
+    beats.next().await.unwrap();
+    let mut chunk = rig.chunk(1, &source);
+    chunk.strikes = 1;
+    rig.offer(&chunk).await;
+    while named == 0 {
+        assert_eq!(begun.load(Ordering::SeqCst), 0, "it was begun before");
+        named = beats.next().await.unwrap().in_flight.len();
+    }
+    until("it is begun", async || begun.load(Ordering::SeqCst) == 1).await;
+    worker.leave().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,6 +43,9 @@ pub(crate) struct CoordinatorArgs {
     /// A name that no other coordinator has [default: host and process]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// How long a worker may be silent before it counts as lost, at least 2s: it says each second that it is there
+    #[arg(long, default_value = "4s", value_name = "SPAN")]
+    pub(crate) worker_timeout: Millis,
     #[command(flatten)]
     pub(crate) http: HttpArg,
 }

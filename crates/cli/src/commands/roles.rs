@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use redrive_domain::ids::WorkerId;
+use redrive_domain::{ids::WorkerId, time::Millis};
 use redrive_worker::{handler::Handler, handlers};
 
 use crate::{
@@ -74,13 +74,20 @@ pub(crate) async fn coordinator(
     settings: &Settings,
     args: CoordinatorArgs,
 ) -> anyhow::Result<Exit> {
+    if args.worker_timeout < Millis::seconds(2) {
+        return Err(usage(format!(
+            "--worker-timeout {}: workers say each second that they are there; give them at least 2s",
+            args.worker_timeout
+        )));
+    }
     let stop = signals::shutdown()?;
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
     let broker = app::connect(settings, url(settings)).await?;
     let name = args.name.unwrap_or_else(|| identity::unique("coordinator"));
     tracing::info!(name, "coordinator");
-    let config = redrive_coordinator::Config::new(name);
+    let mut config = redrive_coordinator::Config::new(name);
+    config.worker_timeout = args.worker_timeout.into();
     vigil.coordinator(&broker, &config);
     redrive_coordinator::run(broker, config, stop).await?;
     Ok(Exit::Done)

@@ -27,6 +27,8 @@ struct Row {
     classes: Vec<ResourceClass>,
     slots: u32,
     draining: bool,
+    /// How it keeps processes within their memory and CPUs, where it starts any.
+    limits: Option<String>,
     /// Chunks that it holds, and their units that are not reported yet.
     chunks: u64,
     units: u64,
@@ -50,6 +52,7 @@ impl Row {
             classes: beat.classes,
             slots: beat.slots,
             draining: beat.draining,
+            limits: beat.limits,
             started_at: beat.started_at,
             heard_at: Timestamp(identity::now().0 - i64::try_from(age.0).unwrap_or(0)),
         }
@@ -67,7 +70,7 @@ pub(crate) async fn workers(app: &App, args: WorkersArgs) -> anyhow::Result<Exit
     let rows = roll.workers.into_values().map(Row::of);
     let header = [
         "worker", "host", "pid", "version", "handlers", "classes", "slots", "chunks", "units",
-        "state", "up", "heard",
+        "limits", "state", "up", "heard",
     ];
     let row = |row: &Row| {
         let now = identity::now();
@@ -81,6 +84,7 @@ pub(crate) async fn workers(app: &App, args: WorkersArgs) -> anyhow::Result<Exit
             row.slots.to_string(),
             row.chunks.to_string(),
             row.units.to_string(),
+            row.limits.clone().unwrap_or_else(|| "-".to_owned()),
             if row.draining { "draining" } else { "working" }.to_owned(),
             now.since(row.started_at).to_string(),
             format!("{} ago", now.since(row.heard_at)),

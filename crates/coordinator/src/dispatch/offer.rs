@@ -12,7 +12,10 @@ use redrive_domain::{
     work::Chunk,
 };
 
-use super::{Dispatch, Held, JobKey, life::Life, pool_of, queue::queue_of, references::References};
+use super::{
+    Dispatch, Held, JobKey, life::Life, pool_of, queue::queue_of, references::References,
+    suspects::candidates,
+};
 use crate::scheduler::{Capacity, Grant, Pool, plan};
 
 /// Jobs of one namespace that compete for a pool at a time; the rest wait their turn in order of age. It bounds the model.
@@ -112,14 +115,14 @@ impl Dispatch {
         let batch = batch?;
         let (spec, job) = batch.job(key.tier, &key.job)?;
         let run = self.jobs.entry(key.clone()).or_default();
-        let ready = job.ready(now).minus(&run.out);
+        let candidates = candidates(job, now, &run.out);
         let outage = job.paused.as_ref().and_then(Paused::outage);
-        let candidates = match outage {
-            None => ready.take(*most),
-            Some(outage) => UnitSet::from([probed_unit(outage, &ready)?]),
+        let next = match outage {
+            None => candidates.next.take((*most).min(candidates.together)),
+            Some(outage) => UnitSet::from([probed_unit(outage, &candidates.next)?]),
         };
         // A chunk is of one attempt; others follow in chunks of their own.
-        let (ended, mut units) = job.attempts.split(&candidates).into_iter().next()?;
+        let (ended, mut units) = job.attempts.split(&next).into_iter().next()?;
         // What one unit refers to always fits: `Segmentation::most` bounds what a join may be of.
         let references = loop {
             let references = References::of(batch, key.tier, &units);
@@ -146,7 +149,7 @@ impl Dispatch {
             documents: references.documents,
             inputs: references.inputs,
             at: now,
-            strikes: 0,
+            strikes: candidates.strikes,
             trace: None,
             splits: spec.segments,
             segments: references.segments,

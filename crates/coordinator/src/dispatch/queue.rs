@@ -8,6 +8,7 @@ use super::{
     JobKey, JobRun,
     pace::{Kind, Paces},
     pool_of,
+    suspects::candidates,
 };
 use crate::scheduler::Queue;
 
@@ -35,12 +36,14 @@ pub(super) fn queue_of(
     let kind = *run
         .kind
         .get_or_insert_with(|| Kind::of(&key.batch.namespace, spec));
+    let candidates = candidates(job, now, &run.out);
     Some(Queue {
         key: key.clone(),
         namespace: key.batch.namespace.clone(),
         pool: pool_of(spec),
         priority: spec.priority,
-        ready: job.ready(now).minus(&run.out).len().min(most),
+        ready: candidates.count.min(most),
+        together: candidates.together,
         unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
     })

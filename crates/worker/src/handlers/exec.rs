@@ -22,7 +22,10 @@ use self::{
     settings::{Settings, Stdin},
 };
 use super::{command::Program, exits::Meaning, params::misconfigured, process::not_started};
-use crate::handler::{Context, Done, Handler, Processing, Unit};
+use crate::{
+    handler::{Context, Done, Handler, Processing, Unit},
+    limits::Limits,
+};
 
 /// Runs a process for each document.
 #[derive(Debug, Clone)]
@@ -48,6 +51,10 @@ impl Handler for Exec {
 
     fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a> {
         Box::pin(run(unit, ctx))
+    }
+
+    fn limits(&self) -> Option<&'static str> {
+        Some(Limits::here().word())
     }
 }
 
@@ -168,8 +175,12 @@ fn circumstances(unit: &Unit, ctx: &Context) -> Vec<(&'static str, String)> {
 
 fn outcome(settings: &Settings, ctx: &Context, ended: Ended) -> Result<Done, Failure> {
     let stderr = String::from_utf8_lossy(&ended.stderr);
-    let failure = match ended.end {
-        End::Exited(status) => {
+    if let Some(peak) = ended.used.peak {
+        ctx.peak_memory.mark(peak);
+    }
+    let failure = match (ended.end, ended.used.failure()) {
+        (End::Exited(status), Some(failure)) if !status.success() => failure,
+        (End::Exited(status), _) => {
             let exit = settings.exit_codes.judge(status);
             match exit.failure(&stderr) {
                 Some(failure) => failure,
@@ -177,15 +188,15 @@ fn outcome(settings: &Settings, ctx: &Context, ended: Ended) -> Result<Done, Fai
                 None => return Ok(Done::Completed(output(settings, ended.stdout))),
             }
         }
-        End::TimedOut => Failure::new(
+        (End::TimedOut, _) => Failure::new(
             FailureKind::TIMEOUT,
             format!(
                 "did not finish in time and was stopped after {}",
                 Millis::from(ended.took)
             ),
         ),
-        End::Cancelled => super::cancelled(),
-        End::TooLarge => Failure::new(
+        (End::Cancelled, _) => super::cancelled(),
+        (End::TooLarge, _) => Failure::new(
             FailureKind::OUTPUT_TOO_LARGE,
             format!(
                 "wrote more than {} bytes to standard output: the job's max_output_bytes",

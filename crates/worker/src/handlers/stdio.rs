@@ -28,7 +28,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::settings::Settings;
 use super::envelope::Envelope;
-use crate::handler::{Alive, Closing, Context, Done, Handler, Processing, Unit};
+use crate::{
+    handler::{Alive, Closing, Context, Done, Handler, Peak, Processing, Unit},
+    limits::{Limits, Share},
+};
 
 /// Units that wait to be looked at by a pool.
 const ASKS: usize = 64;
@@ -41,8 +44,9 @@ pub struct Stdio {
     pools: Mutex<HashMap<Key, Pool>>,
 }
 
-/// Units that may share processes: those of a namespace whose jobs have these parameters, as JSON.
-type Key = (Namespace, String);
+/// Units that may share processes: those of a namespace whose jobs have these parameters, as JSON, and this much of the
+/// machine.
+type Key = (Namespace, String, Share);
 
 #[derive(Debug)]
 struct Pool {
@@ -61,6 +65,7 @@ struct Ask {
     deadline: Instant,
     max_output_bytes: u64,
     alive: Alive,
+    peak_memory: Peak,
     /// Whether a process has it.
     placed: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<Done, Failure>>,
@@ -81,7 +86,11 @@ impl Stdio {
     }
 
     async fn run(&self, unit: &Unit, ctx: &Context) -> Result<Done, Failure> {
-        let settings = Settings::read(&ctx.params)?;
+        let share = Share {
+            memory_bytes: ctx.memory_bytes,
+            num_cpus: ctx.num_cpus,
+        };
+        let settings = Settings::read(&ctx.params, share)?;
         if ctx.cancelled.is_cancelled() {
             return Err(super::cancelled());
         }
@@ -95,6 +104,7 @@ impl Stdio {
             deadline: ctx.deadline,
             max_output_bytes: ctx.max_output_bytes,
             alive: ctx.alive.clone(),
+            peak_memory: ctx.peak_memory.clone(),
             placed: placed.clone(),
             reply,
         };
@@ -122,7 +132,8 @@ impl Stdio {
     }
 
     fn pool(&self, ctx: &Context, settings: &Settings) -> mpsc::Sender<Ask> {
-        let key = (ctx.namespace.clone(), ctx.params.to_string());
+        let share = settings.spec.share;
+        let key = (ctx.namespace.clone(), ctx.params.to_string(), share);
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| !pool.asks.is_closed());
         let pool = pools.entry(key).or_insert_with(|| {
@@ -160,6 +171,10 @@ impl Handler for Stdio {
 
     fn process<'a>(&'a self, unit: &'a Unit, ctx: &'a Context) -> Processing<'a> {
         Box::pin(self.run(unit, ctx))
+    }
+
+    fn limits(&self) -> Option<&'static str> {
+        Some(Limits::here().word())
     }
 
     fn close(&self) -> Closing<'_> {

@@ -48,6 +48,8 @@ pub fn context(params: Value) -> Context {
         attempt: 2,
         deadline: Instant::now() + PATIENCE,
         memory_bytes: None,
+        num_cpus: 1,
+        peak_memory: redrive_worker::handler::Peak::default(),
         max_output_bytes: 64 * 1024,
         cancelled: CancellationToken::new(),
         alive: redrive_worker::handler::Alive::default(),

@@ -62,6 +62,7 @@ pub(super) fn heard(
     findings.push(coordinators(roll, kind, app));
     findings.push(projectors(roll, app));
     findings.push(workers(roll, kind, app));
+    findings.extend(limits(roll));
     findings.extend(pools(roll, under_way, app));
     findings.extend(versions(roll));
     findings.extend(clocks(roll));
@@ -185,6 +186,32 @@ fn workers(roll: &Roll, kind: Kind, app: &App) -> Finding {
             counted(chunks as u64, "chunk")
         ),
     )
+}
+
+/// How workers keep the processes of handlers within their memory and CPUs.
+fn limits(roll: &Roll) -> Option<Finding> {
+    let mut ways = BTreeMap::<&str, u64>::new();
+    for heard in roll.workers.values() {
+        if let Some(way) = &heard.what.limits {
+            *ways.entry(way).or_default() += 1;
+        }
+    }
+    if ways.is_empty() {
+        return None;
+    }
+    let ways: Vec<String> = ways
+        .into_iter()
+        .map(|(way, workers)| match way {
+            "cgroup_v2" => format!(
+                "by the kernel, with cgroup v2 ({})",
+                counted(workers, "worker")
+            ),
+            "watch" => format!("by watching them ({})", counted(workers, "worker")),
+            other => format!("by {other} ({})", counted(workers, "worker")),
+        })
+        .collect();
+    let seen = format!("processes are kept within their memory {}", ways.join(", "));
+    Some(Finding::ok("limits", seen))
 }
 
 /// Batches under way, as the projector has them; none where it does not answer, which is a finding of its own.

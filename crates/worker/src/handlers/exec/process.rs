@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     handler::Context,
     handlers::process::{BURIAL, Group, Tail, keep_last},
+    limits::{Limits, Share, Used},
 };
 
 /// How long pipes that outlive the process are read on: whoever still holds them was left behind by it.
@@ -40,6 +41,7 @@ pub(super) struct Ended {
     pub(super) stderr: Vec<u8>,
     /// Until it ended, or was told to.
     pub(super) took: Duration,
+    pub(super) used: Used,
 }
 
 /// Runs a command to its end. Nothing of its process group is left when this returns, nor when it is dropped.
@@ -56,10 +58,13 @@ pub(super) async fn run(
     command
         .stdin(piped(stdin.is_some()))
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+        .stderr(Stdio::piped());
     let started = Instant::now();
-    let mut child = command.spawn()?;
+    let share = Share {
+        memory_bytes: ctx.memory_bytes,
+        num_cpus: ctx.num_cpus,
+    };
+    let (mut child, fence) = Limits::here().spawn(&mut command, share)?;
     drop(command);
     let mut group = Group::of(&child);
 
@@ -112,7 +117,9 @@ pub(super) async fn run(
         let _ = timeout(patience, rest).await;
         end
     };
+    let used = fence.used();
     group.end();
+    drop(fence);
     let _ = timeout(BURIAL, child.wait()).await;
 
     if let Some(error) = broken {
@@ -126,6 +133,7 @@ pub(super) async fn run(
         stdout,
         stderr: stderr.into_bytes(),
         took,
+        used,
     })
 }
 

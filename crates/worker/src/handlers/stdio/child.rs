@@ -27,6 +27,7 @@ use super::{
 use crate::{
     handler::Done,
     handlers::process::{Group, Tail},
+    limits::Fence,
 };
 
 mod end;
@@ -109,6 +110,7 @@ struct Running {
     events: mpsc::Sender<Event>,
     child: Child,
     group: Group,
+    fence: Fence,
     stdin: Option<ChildStdin>,
     stdout: Option<FramedRead<ChildStdout, LinesCodec>>,
     stderr: Option<ChildStderr>,
@@ -328,6 +330,9 @@ impl Running {
             (Said::Answer(id, answer), _) => match self.held.remove(&id) {
                 Some(held) => {
                     self.answered = true;
+                    if let Some(peak) = self.fence.peak() {
+                        held.ask.peak_memory.mark(peak);
+                    }
                     reply(held.ask, answer);
                     let _ = self.events.send(Event::Freed(self.number)).await;
                     self.let_go();

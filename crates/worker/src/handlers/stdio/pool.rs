@@ -270,11 +270,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::handlers::stdio::settings::Settings;
+    use crate::{handlers::stdio::settings::Settings, limits::Share};
 
     #[test]
     fn the_wait_after_a_broken_process_grows_within_a_bound_and_an_answer_ends_it() {
-        let settings = Settings::read(&json!({ "command": "true" })).unwrap();
+        let share = Share {
+            memory_bytes: None,
+            num_cpus: 1,
+        };
+        let settings = Settings::read(&json!({ "command": "true" }), share).unwrap();
         let mut pool = Pool::new(settings.spec, mpsc::channel(EVENTS).0);
         let now = Instant::now();
         let waits: Vec<Duration> = (0..100)

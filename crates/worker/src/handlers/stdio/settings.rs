@@ -5,7 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use redrive_domain::{failure::Failure, time::Millis};
 use serde_json::Value;
 
-use crate::handlers::{command::Program, params::Params};
+use crate::{
+    handlers::{command::Program, params::Params},
+    limits::Share,
+};
 
 /// The most processes of one job that a worker can be asked for.
 const PROCESSES: u64 = 1_024;
@@ -13,6 +16,8 @@ const PROCESSES: u64 = 1_024;
 /// How the processes of a job are run.
 #[derive(Debug)]
 pub(super) struct Spec {
+    /// What of the machine one may use.
+    pub(super) share: Share,
     pub(super) program: Program,
     pub(super) cwd: Option<PathBuf>,
     pub(super) env: Vec<(String, String)>,
@@ -37,10 +42,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn read(params: &Value) -> Result<Self, Failure> {
+    pub(super) fn read(params: &Value, share: Share) -> Result<Self, Failure> {
         let mut params = Params::new(params);
         let hour = Millis::seconds(3_600);
         let spec = Spec {
+            share,
             program: Program::read(&mut params),
             cwd: params.text("cwd", "a directory").map(PathBuf::from),
             env: params.env(),

@@ -40,13 +40,26 @@ impl Running {
     /// Ends it, with all that it started, and answers for what it holds.
     pub(super) async fn end(mut self, why: Why) -> How {
         self.stdin = None;
+        // Before it is ended here, so that only what ended it counts.
+        let out_of_memory = self.fence.used().failure();
         self.group.end();
         let rest = keep_last(self.stderr.take(), &mut self.tail);
         let _ = timeout(LINGER, rest).await;
         let _ = timeout(BURIAL, self.child.wait()).await;
         tracing::debug!(?why, held = self.held.len(), "a process has ended");
         let now = Instant::now();
-        let failure = self.failure(&why);
+        let failure = match out_of_memory.clone() {
+            Some(failure) if self.held.len() > 1 => {
+                let held = self.held.len();
+                let message = format!(
+                    "the process, which had {held} documents, {}",
+                    failure.message
+                );
+                self.detailed(Failure::new(failure.kind, message))
+            }
+            Some(failure) => self.detailed(failure),
+            None => self.failure(&why),
+        };
         let (held_some, held_one) = (!self.held.is_empty(), self.held.len() == 1);
         for held in std::mem::take(&mut self.held).into_values() {
             let answer = match (&why, held.stop_by) {
@@ -66,6 +79,8 @@ impl Running {
         }
         match why {
             Why::Left | Why::NotStopped => How::Ended,
+            // A document was too large for it, which says nothing of the next one.
+            _ if out_of_memory.is_some() && held_some => How::Ended,
             _ if self.leaving => How::Ended,
             _ if !self.answered && !held_some => How::NotStarted(failure),
             _ => How::Broken,

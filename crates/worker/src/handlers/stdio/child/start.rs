@@ -12,10 +12,13 @@ use tokio::{process::Command, sync::mpsc, time::Instant};
 use tokio_util::codec::{FramedRead, LinesCodec};
 
 use super::{Event, Running, Spec, wire};
-use crate::handlers::{
-    command::Program,
-    params::misconfigured,
-    process::{Group, Tail, not_started},
+use crate::{
+    handlers::{
+        command::Program,
+        params::misconfigured,
+        process::{Group, Tail, not_started},
+    },
+    limits::Limits,
 };
 
 impl Running {
@@ -50,10 +53,10 @@ impl Running {
             .envs(spec.env.iter().map(|(key, value)| (key, value)))
             .stdin(Pipe::piped())
             .stdout(Pipe::piped())
-            .stderr(Pipe::piped())
-            .process_group(0);
-        let spawned = command.spawn();
-        let mut child = spawned.map_err(|error| not_started(name, spec.cwd.as_deref(), &error))?;
+            .stderr(Pipe::piped());
+        let spawned = Limits::here().spawn(&mut command, spec.share);
+        let (mut child, fence) =
+            spawned.map_err(|error| not_started(name, spec.cwd.as_deref(), &error))?;
         tracing::debug!(pid = child.id(), program = name, "a process starts");
         let lines = LinesCodec::new_with_max_length(wire::LINE_BYTES);
         let now = Instant::now();
@@ -61,6 +64,7 @@ impl Running {
             number,
             events,
             group: Group::of(&child),
+            fence,
             stdin: child.stdin.take(),
             stdout: child.stdout.take().map(|out| FramedRead::new(out, lines)),
             stderr: child.stderr.take(),
