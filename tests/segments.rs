@@ -3,10 +3,11 @@
 
 mod support;
 
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
+use redrive_nats_server::testing::TestServer;
 use serde_json::{Value, json};
-use support::Home;
+use support::{Home, python};
 
 /// Prepares a document, a line for each of its segments; the file of the same name says how many.
 const PREPARE: &str = r#"#!/bin/sh
@@ -250,7 +251,10 @@ fn what_is_no_list_of_segments_is_said_and_nothing_is_lost() {
     let home = Home::new();
     let _keeper = home.keep();
     pages(&home);
-    home.script("prepare.sh", "#!/bin/sh\necho '{\"page\": 1}'; echo 'Page 2'\n");
+    home.script(
+        "prepare.sh",
+        "#!/bin/sh\necho '{\"page\": 1}'; echo 'Page 2'\n",
+    );
     home.run(["run", "-f", "pages.toml", "a"]).exits(3);
     let failures = rows(&home, &["failures", "-o", "json"]);
     assert_eq!(failures[0]["kind"], "invalid_segments");
@@ -269,4 +273,84 @@ fn what_is_no_list_of_segments_is_said_and_nothing_is_lost() {
     home.run(["run", "-f", "wrong.toml", "a"])
         .exits(2)
         .says("tiers[2].join: no tier before it has a job with segments");
+}
+
+/// Splits a text into words, and says how often each tried, with what is left of them.
+const WORKER: &str = r#"
+import asyncio, json, os, sys
+sys.path.insert(0, "examples")
+from worker import Failed, Skip, work
+
+def split(document, inputs, params, attempt):
+    return [{"word": word} for word in document["data"]["text"].split()]
+
+def word(document, inputs, params, attempt):
+    ((media_type, body),) = inputs.values()
+    word = json.loads(body)["word"]
+    if word == "dull":
+        raise Skip()
+    if word == "late" and attempt == 1:
+        raise Failed("unavailable", "not yet")
+    return word.upper() if len(word) > 2 else {"short": word}
+
+def join(document, inputs, params, attempt):
+    ((media_type, body),) = inputs.values()
+    return [json.loads(line) for line in body.splitlines()]
+
+asyncio.run(work(sys.argv[1], {"split": split, "word": word, "join": join}))
+"#;
+
+#[test]
+fn a_worker_written_from_the_protocol_splits_and_joins() {
+    let requirements =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/requirements.txt");
+    let packages = python::packages(&requirements.canonicalize().unwrap());
+    let server = TestServer::start().unwrap();
+    let home = Home::with_broker(&server.client_url());
+    home.examples();
+    home.file("own.py", WORKER);
+    home.file(
+        "python.toml",
+        r#"
+        tiers = [
+            { jobs = [{ handler = "split", segments = true }] },
+            { jobs = [{ handler = "word", backoff = { base = "10ms" } }] },
+            { join = true, jobs = [{ handler = "join" }] },
+        ]
+        "#,
+    );
+    let mut documents = String::new();
+    for n in 0..40 {
+        let text = match n {
+            7 => String::new(),
+            n => format!("one late n{n} dull again"),
+        };
+        let document = json!({ "id": format!("doc-{n}"), "data": { "text": text } });
+        documents.push_str(&format!("{document}\n"));
+    }
+    home.file("documents.ndjson", &documents);
+    let _coordinator = home.start("coordinator", ["coordinator"]);
+    let _projector = home.start("projector", ["projector"]);
+    let mut command = Command::new("python3");
+    command.args(["own.py", &server.client_url()]);
+    home.settle(&mut command);
+    let _worker = home.launch("python", command.env("PYTHONPATH", &packages));
+    let submit = "submit -f python.toml --watch --ndjson documents.ndjson";
+    home.run(submit.split(' '))
+        .exits(0)
+        .says("40 of 40 documents completed");
+    for row in home.run(["results", "-o", "jsonl"]).exits(0).lines() {
+        let id = row["document"].as_str().unwrap();
+        let n = id.strip_prefix("doc-").unwrap();
+        let short = match n.len() {
+            1 => json!({ "short": format!("n{n}") }),
+            _ => json!(format!("N{n}")),
+        };
+        let made = match n {
+            "7" => json!([]),
+            _ => json!(["ONE", "LATE", short, null, "AGAIN"]),
+        };
+        assert_eq!(row["output"], made, "{id}");
+    }
+    home.run(["replay", "--verify"]).exits(0);
 }

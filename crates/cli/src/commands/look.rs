@@ -34,6 +34,9 @@ fn number(n: u64) -> String {
     }
 }
 
+/// The place behind the line that tells of documents.
+const AFTER_DOCUMENTS: usize = 4;
+
 pub(super) fn show(view: &BatchView) -> String {
     let summary = &view.summary;
     let counts = summary.counts;
@@ -68,7 +71,8 @@ pub(super) fn show(view: &BatchView) -> String {
         );
         Some(("segments", text))
     });
-    let facts: Vec<(&str, String)> = facts.into_iter().chain(segments).collect();
+    let mut facts = Vec::from(facts);
+    facts.splice(AFTER_DOCUMENTS..AFTER_DOCUMENTS, segments);
     let facts: Vec<String> = facts
         .iter()
         .map(|(name, value)| format!("{name:14} {value}"))
