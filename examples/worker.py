@@ -5,10 +5,11 @@
 
 It serves the handler `shout`. To serve your own, call `work` with a table of them. A handler is given the document, its inputs
 by job as (media type, bytes), the job's params and the attempt, and returns None, a text, or what can be JSON; it raises
-Skip or Failed.
+Skip or Failed. Where a job has segments = true, it returns the list of the document's segments.
 """
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -47,6 +48,22 @@ def now():
     return int(time.time() * 1000)
 
 
+def as_value(output):
+    """What a join shows of what was made of a segment."""
+    if output is None:
+        return None
+    if output["media_type"].partition(";")[0] == "application/json":
+        return json.loads(output["body"])
+    try:
+        return output["body"].decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(output["body"]).decode()}
+
+
+def ndjson(values):
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
 def ordinals(ranges):
     return [n for first, last in ranges for n in range(first, last + 1)]
 
@@ -73,7 +90,7 @@ class Held:
 
     def clear(self):
         self.done = {"completed": [], "skipped": [], "returned": []}
-        self.outputs, self.failures, self.busy, self.size = [], [], 0, 0
+        self.outputs, self.segments, self.failures, self.busy, self.size = [], [], [], 0, 0
         self.since = time.monotonic()
 
     def address(self):
@@ -224,22 +241,42 @@ class Worker:
             return "failures", {"kind": "failed", "message": repr(error)}
         if result is None:
             return "completed", None
-        media_type = "text/plain; charset=utf-8" if isinstance(result, str) else "application/json"
-        body = (result if isinstance(result, str) else json.dumps(result)).encode()
+        if chunk.get("splits"):
+            media_type, body = "application/x-ndjson", ndjson(result)
+        else:
+            media_type = "text/plain; charset=utf-8" if isinstance(result, str) else "application/json"
+            body = (result if isinstance(result, str) else json.dumps(result)).encode()
         if len(body) > chunk["max_output_bytes"]:
             return "failures", {"kind": "output_too_large", "message": f"the output has {len(body)} bytes"}
         return "completed", {"media_type": media_type, "body": body}
 
     async def read(self, chunk, unit):
-        [at] = [place["seq"] for place in chunk["documents"] if unit in ordinals(place["units"])]
+        of, index = unit, 0
+        for begin, end, document, start in chunk.get("segments", []):
+            if begin <= unit <= end:
+                of, index = document, start + unit - begin
+        [at] = [place["seq"] for place in chunk["documents"] if of in ordinals(place["units"])]
         first, documents = await self.page(at)
         inputs = {}
         for place in chunk["inputs"]:
-            if unit in ordinals(place["units"]):
-                output = (await self.page(place["seq"])).get(unit)
-                if output:
+            lines = place.get("lines", False)
+            known = of if lines else unit
+            if known in ordinals(place["units"]):
+                output = (await self.page(place["seq"])).get(known)
+                if output and lines:
+                    line = [line for line in output["body"].split(b"\n") if line.strip()][index]
+                    inputs[place["job"]] = "application/json", line
+                elif output:
                     inputs[place["job"]] = output["media_type"], output["body"]
-        return documents[unit - first], inputs
+        for join in chunk.get("joins", []):
+            if join["document"] == unit:
+                values, segment = [], join["first"]
+                for seq, count in join["places"]:
+                    page = (await self.page(seq)) if seq else {}
+                    values += [as_value(page.get(n)) for n in range(segment, segment + count)]
+                    segment += count
+                inputs[join["job"]] = "application/x-ndjson", ndjson(values)
+        return documents[of - first], inputs
 
     async def page(self, seq):
         """The documents, or the outputs by ordinal, that stand at a place of the log."""
@@ -262,6 +299,8 @@ class Worker:
             held.done[what].append(unit)
             if more:
                 held.outputs.append([unit, more])
+            if more and held.chunk.get("splits"):
+                held.segments.append([unit, more["body"].count(b"\n")])
         held.size += 200 + len(more["body"] if more and "body" in more else str(more))
 
     async def report(self, held):
@@ -272,6 +311,8 @@ class Worker:
         }  # fmt: skip
         if held.outputs:
             outcome["outputs"] = msgpack.packb(held.outputs)
+        if held.segments:
+            outcome["segments"] = held.segments
         reported = [unit for units in held.done.values() for unit in units]
         reported += [failed["units"][0][0] for failed in held.failures]
         held.clear()

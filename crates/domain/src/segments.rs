@@ -3,7 +3,7 @@
 
 mod lines;
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{borrow::Cow, collections::BTreeMap, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
@@ -370,10 +370,10 @@ impl BatchState {
 
     /// The documents that units belong to.
     #[must_use]
-    pub fn documents_of(&self, units: &UnitSet) -> UnitSet {
+    pub fn documents_of<'a>(&self, units: &'a UnitSet) -> Cow<'a, UnitSet> {
         match &self.segments {
-            Some(segments) => segments.documents_of(units),
-            None => units.clone(),
+            Some(segments) => Cow::Owned(segments.documents_of(units)),
+            None => Cow::Borrowed(units),
         }
     }
 

@@ -320,7 +320,10 @@ impl BatchState {
         for tier in &self.tiers {
             failed.add(&tier.failed());
         }
-        self.documents_of(&failed)
+        match &self.segments {
+            Some(segments) => segments.documents_of(&failed),
+            None => failed,
+        }
     }
 
     /// Documents that went through all tiers.

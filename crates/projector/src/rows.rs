@@ -140,7 +140,7 @@ fn slot<'a>(
 fn documents_of(state: &BatchState, slots: &[Slot<'_>]) -> UnitSet {
     let mut all = UnitSet::new();
     slots.iter().for_each(|slot| all.add(&slot.units));
-    state.documents_of(&all)
+    state.documents_of(&all).into_owned()
 }
 
 /// Rows until the page is full.

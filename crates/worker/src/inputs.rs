@@ -56,30 +56,10 @@ enum Content {
         /// All units that succeeded, with an output or without one.
         units: UnitSet,
         /// In ascending order.
-        outputs: Vec<(Ordinal, Arc<Made>)>,
+        outputs: Vec<(Ordinal, Arc<Output>)>,
+        /// Where the lines of each output are, once somebody has asked for one.
+        lines: OnceLock<Vec<Vec<(u32, u32)>>>,
     },
-}
-
-/// An output, and where its lines are once somebody has asked for one.
-struct Made {
-    output: Arc<Output>,
-    lines: OnceLock<Vec<(u32, u32)>>,
-}
-
-impl Made {
-    fn new(output: Output) -> Arc<Self> {
-        Arc::new(Self {
-            output: Arc::new(output),
-            lines: OnceLock::new(),
-        })
-    }
-
-    fn line(&self, index: u32) -> Option<Output> {
-        let lines = self.lines.get_or_init(|| segments::lines_of(&self.output));
-        let (from, to) = *lines.get(usize::try_from(index).ok()?)?;
-        let line = self.output.body.get(from as usize..to as usize)?;
-        Some(Output::json_text(line.to_vec()))
-    }
 }
 
 impl Page {
@@ -115,7 +95,8 @@ impl Page {
                 let content = Content::Outputs {
                     job: attempt.job,
                     units,
-                    outputs: list.into_iter().map(|(u, o)| (u, Made::new(o))).collect(),
+                    outputs: list.into_iter().map(|(u, o)| (u, Arc::new(o))).collect(),
+                    lines: OnceLock::new(),
                 };
                 // The places of lines, eight bytes each.
                 let counts = segments.into_iter().flat_map(|segmented| segmented.counts);
@@ -144,12 +125,13 @@ impl Page {
     }
 
     /// `None`: the event says nothing of this unit. `Some(None)`: it succeeded without an output.
-    fn output(&self, key: &BatchKey, of: &JobName, unit: Ordinal) -> Option<Option<Arc<Made>>> {
+    fn output(&self, key: &BatchKey, of: &JobName, unit: Ordinal) -> Option<Option<Arc<Output>>> {
         match &self.content {
             Content::Outputs {
                 job,
                 units,
                 outputs,
+                ..
             } if self.key == *key && job == of => {
                 match outputs.binary_search_by_key(&unit, |o| o.0) {
                     Ok(at) => Some(outputs.get(at).map(|(_, output)| output.clone())),
@@ -158,6 +140,34 @@ impl Page {
             }
             _ => None,
         }
+    }
+
+    /// A line of the output of a document.
+    fn line(
+        &self,
+        key: &BatchKey,
+        of: &JobName,
+        (document, index): (Ordinal, u32),
+    ) -> Option<Output> {
+        let Content::Outputs {
+            job,
+            outputs,
+            lines,
+            ..
+        } = &self.content
+        else {
+            return None;
+        };
+        if self.key != *key || job != of {
+            return None;
+        }
+        let at = outputs.binary_search_by_key(&document, |o| o.0).ok()?;
+        let all = |(_, output): &(Ordinal, Arc<Output>)| segments::lines_of(output);
+        let lines = lines.get_or_init(|| outputs.iter().map(all).collect());
+        let (from, to) = *lines.get(at)?.get(usize::try_from(index).ok()?)?;
+        let (_, output) = outputs.get(at)?;
+        let line = output.body.get(from as usize..to as usize)?;
+        Some(Output::json_text(line.to_vec()))
     }
 }
 
@@ -402,17 +412,14 @@ impl Plan {
                 continue;
             }
             let missing = || format!("the log at {seq} does not hold the output of job {job}");
-            let unit = if *lines { of } else { ordinal };
-            let made = page(seq)?
-                .output(&self.key, job, unit)
-                .ok_or_else(missing)?;
-            let input = match (made, place.filter(|_| *lines)) {
-                (made, None) => made.map(|made| made.output.clone()),
-                (None, Some(_)) => return Err(missing()),
-                (Some(made), Some((_, index))) => {
-                    let line = made.line(index).ok_or_else(missing)?;
-                    Some(Arc::new(line))
+            let input = match place.filter(|_| *lines) {
+                Some(place) => {
+                    let line = page(seq)?.line(&self.key, job, place);
+                    Some(Arc::new(line.ok_or_else(missing)?))
                 }
+                None => page(seq)?
+                    .output(&self.key, job, ordinal)
+                    .ok_or_else(missing)?,
             };
             if let Some(input) = input {
                 inputs.insert(job.clone(), input);

@@ -34,6 +34,9 @@ fn number(n: u64) -> String {
     }
 }
 
+/// The place behind the line that tells of documents.
+const AFTER_DOCUMENTS: usize = 4;
+
 pub(super) fn show(view: &BatchView) -> String {
     let summary = &view.summary;
     let counts = summary.counts;
@@ -68,7 +71,8 @@ pub(super) fn show(view: &BatchView) -> String {
         );
         Some(("segments", text))
     });
-    let facts: Vec<(&str, String)> = facts.into_iter().chain(segments).collect();
+    let mut facts = Vec::from(facts);
+    facts.splice(AFTER_DOCUMENTS..AFTER_DOCUMENTS, segments);
     let spent = view.credits.map(|credits| {
         let (held, settled, released) = (credits.held, credits.settled, credits.released);
         let text = format!("{settled} settled, {held} held, {released} released");

@@ -22,6 +22,8 @@ use crate::scheduler::{Capacity, Grant, Pool, plan};
 const COMPETING: usize = 64;
 /// References into the log that one chunk may hold: it has to fit in a message.
 const REFERENCES: usize = 4_000;
+/// Segments of all documents that one chunk joins, unless it is one document.
+const SEGMENTS_JOINED: u64 = 65_536;
 
 impl Dispatch {
     fn capacities(&self) -> BTreeMap<Pool, Capacity> {
@@ -122,7 +124,8 @@ impl Dispatch {
             Some(outage) => UnitSet::from([probed_unit(outage, &candidates.next)?]),
         };
         // A chunk is of one attempt; others follow in chunks of their own.
-        let (ended, mut units) = job.attempts.split(&next).into_iter().next()?;
+        let (ended, units) = job.attempts.split(&next).into_iter().next()?;
+        let mut units = References::within(batch, key.tier, units, SEGMENTS_JOINED);
         // What one unit refers to always fits: `Segmentation::most` bounds what a join may be of.
         let references = loop {
             let references = References::of(batch, key.tier, &units);

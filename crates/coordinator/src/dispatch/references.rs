@@ -51,6 +51,29 @@ impl References {
         }
     }
 
+    /// Of these units, as many as it is worth looking up for one chunk: where documents with many segments are joined,
+    /// that is what takes long.
+    pub(super) fn within(batch: &BatchState, tier: TierNum, units: UnitSet, most: u64) -> UnitSet {
+        let Some(segments) = batch.segments.as_ref() else {
+            return units;
+        };
+        if segments.at.join != Some(tier) {
+            return units;
+        }
+        let count = |document| {
+            segments
+                .of_document(document)
+                .map_or(0, |own| own.count() as u64)
+        };
+        let mut sum = 0;
+        let taken = units.iter().take_while(|document| {
+            let first = sum == 0;
+            sum += 1 + count(*document);
+            first || sum <= most
+        });
+        units.take(taken.count() as u64)
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         let places: usize = self.joins.iter().map(|join| 1 + join.places.len()).sum();
@@ -144,7 +167,119 @@ fn places(job: &JobState, first: Ordinal, last: Ordinal) -> Vec<(u64, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use redrive_domain::{
+        command::Start,
+        event::{Attempt, Cause, Envelope, Event},
+        evolve::evolve,
+        ids::{BatchId, ChunkId, EventId},
+        limits::SEGMENTS_FROM,
+        packed::Packed,
+        pipeline::Pipeline,
+        segments::Segmented,
+        time::{Millis, Timestamp},
+    };
+    use uuid::Uuid;
+
     use super::*;
+
+    fn split(counts: &[u32]) -> BatchState {
+        let tiers = serde_json::json!({ "tiers": [
+            { "jobs": [{ "handler": "s", "segments": true }] },
+            { "jobs": [{ "handler": "a" }] },
+            { "join": true, "jobs": [{ "handler": "j" }] },
+        ] });
+        let documents = u32::try_from(counts.len()).unwrap();
+        let attempt = Attempt {
+            tier: 0,
+            job: "s".parse().unwrap(),
+            number: 1,
+            chunk: ChunkId(Uuid::nil()),
+            worker: None,
+            busy: Millis(0),
+            loading: Millis(0),
+            writing: Millis(0),
+            peak_memory: None,
+        };
+        let events = [
+            Event::BatchCreated {
+                bucket: "docs".parse().unwrap(),
+                pipeline: Pipeline::from_value(&tiers).unwrap(),
+                start: Start::AtOnce,
+            },
+            Event::DocumentsAdded {
+                first: 0,
+                count: documents,
+                documents: Packed::new(&Vec::new()).unwrap(),
+            },
+            Event::DocumentsCompleted {
+                attempt,
+                units: UnitSet::run(0, documents),
+                skipped: UnitSet::new(),
+                outputs: None,
+                segments: Some(Segmented {
+                    first: SEGMENTS_FROM,
+                    counts: (0..)
+                        .zip(counts.iter().copied())
+                        .filter(|(_, n)| *n > 0)
+                        .collect(),
+                }),
+            },
+        ];
+        let mut state = None;
+        for (seq, event) in (1..).zip(events) {
+            let envelope = Envelope {
+                v: 1,
+                id: EventId(Uuid::nil()),
+                at: Timestamp(0),
+                namespace: "tests".parse().unwrap(),
+                batch: BatchId(Uuid::nil()),
+                cause: Cause::State,
+                actor: None,
+                trace: None,
+                event,
+            };
+            evolve(&mut state, seq, &envelope);
+        }
+        state.unwrap()
+    }
+
+    #[test]
+    fn a_chunk_joins_no_more_than_is_worth_looking_up_and_always_one() {
+        let batch = split(&[3, 0, 4, 90, 1]);
+        let within = |most| References::within(&batch, 2, UnitSet::run(0, 5), most).len();
+        assert_eq!([1, 4, 5, 10, 99, 103].map(within), [1, 1, 2, 3, 3, 5]);
+        assert_eq!(
+            References::within(&batch, 2, UnitSet::run(3, 2), 9).len(),
+            1
+        );
+        assert_eq!(
+            References::within(&batch, 1, UnitSet::run(0, 5), 1).len(),
+            5
+        );
+    }
+
+    #[test]
+    fn segments_are_named_by_document_and_index() {
+        let batch = split(&[3, 0, 4]);
+        let from = SEGMENTS_FROM;
+        let units: UnitSet = [from + 1, from + 2, from + 3, from + 6].into();
+        let references = References::of(&batch, 1, &units);
+        let runs: Vec<(u32, u32, u32, u32)> = references
+            .segments
+            .iter()
+            .map(|run| (*run).into())
+            .collect();
+        assert_eq!(
+            runs,
+            [
+                (from + 1, from + 2, 0, 1),
+                (from + 3, from + 3, 2, 0),
+                (from + 6, from + 6, 2, 3)
+            ]
+        );
+        assert_eq!(references.documents[0].units, UnitSet::from([0, 2]));
+        assert_eq!(references.count(), 4);
+    }
 
     #[test]
     fn places_of_a_join_are_in_the_order_of_the_segments_with_gaps() {

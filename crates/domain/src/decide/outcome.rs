@@ -1,9 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{
-    Now, breaker, pause,
-    segments::{Split, split},
-};
+use super::{Now, breaker, pause, segments::split};
 use crate::{
     event::{Attempt, Event},
     failure::{Failure, FailureClass, FailureKind},
@@ -53,16 +50,13 @@ pub fn outcome(batch: Option<&BatchState>, outcome: &Outcome, now: Now) -> Outco
     };
     let mut live = job.outstanding(&reported, outcome.attempt);
     let superseded = reported.len() - live.len();
-    let split = match batch {
-        Some(batch) => split(batch, outcome, &outcome.completed.and(&live)),
-        None => Split::default(),
-    };
+    let split = split(batch, outcome, &live);
     let mut take = |units: &UnitSet| {
         let taken = units.and(&live);
         live.remove(&taken);
         taken
     };
-    let completed = take(&outcome.completed.minus(&split.refused_units()));
+    let completed = take(&split.accepted(&outcome.completed));
     let skipped = take(&outcome.skipped);
     let mut ended = completed.len() + skipped.len();
     let mut attempt = Attempt {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::{
     failure::{Failure, FailureKind},
@@ -19,23 +19,26 @@ pub(super) struct Split {
 }
 
 impl Split {
-    pub(super) fn refused_units(&self) -> UnitSet {
-        let mut all = UnitSet::new();
-        self.refused
-            .iter()
-            .for_each(|failed| all.add(&failed.units));
-        all
+    /// These without those that have too many.
+    pub(super) fn accepted<'a>(&self, completed: &'a UnitSet) -> Cow<'a, UnitSet> {
+        if self.refused.is_empty() {
+            return Cow::Borrowed(completed);
+        }
+        let mut accepted = completed.clone();
+        for failed in &self.refused {
+            accepted.remove(&failed.units);
+        }
+        Cow::Owned(accepted)
     }
 }
 
-/// Gives segments to those of a report that succeeded: `completed` are those that count.
-pub(super) fn split(batch: &BatchState, outcome: &Outcome, completed: &UnitSet) -> Split {
-    let Some(segments) = &batch.segments else {
+/// Gives segments to those of a report that succeeded, as far as they are among those that count.
+pub(super) fn split(batch: Option<&BatchState>, outcome: &Outcome, live: &UnitSet) -> Split {
+    let segments = batch.and_then(|batch| batch.segments.as_ref());
+    let Some(segments) = segments.filter(|all| all.at.split == outcome.tier) else {
         return Split::default();
     };
-    if segments.at.split != outcome.tier {
-        return Split::default();
-    }
+    let completed = outcome.completed.and(live);
     // In order and each document once, whoever wrote it.
     let counts: BTreeMap<Ordinal, u32> = outcome
         .segments

@@ -95,7 +95,7 @@ impl<B: Broker> Reader<B> {
                         ))
                     })?,
                 };
-                list.add(output.as_ref().map(|made| &*made.output))?;
+                list.add(output.as_deref())?;
                 next = next.saturating_add(1);
             }
         }
