@@ -25,7 +25,7 @@ use crate::{
 const NAMED: u32 = 100;
 
 /// The shard: there is one so far.
-const SHARD: subject::Shard = 0;
+pub(super) const SHARD: subject::Shard = 0;
 
 async fn key_of(app: &App, batch: BatchRef) -> anyhow::Result<BatchKey> {
     let batch = match batch {
@@ -143,6 +143,9 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
     let filter = filter_of(app, args.batch).await?;
     let until = args.until.unwrap_or(Until::End);
     let folded = fold(app.client.broker(), Some(filter), until).await?;
+    if args.verify && args.batch.is_none() {
+        super::credits::verify(app, &folded).await?;
+    }
     let (batches, count) = (folded.batches, folded.events);
     if folded.unreadable > 0 {
         say!(
