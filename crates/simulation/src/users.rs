@@ -79,6 +79,10 @@ impl User {
 
     /// Does all that this user does, and sees to it in the end that the batch has what it was to have.
     pub(crate) async fn act(mut self) -> Self {
+        if self.dice.happens(0.4) {
+            let limit = self.limit();
+            self.give(&limit).await;
+        }
         for (pause, wish) in self.script() {
             sleep(pause).await;
             self.give(&wish).await;
@@ -236,17 +240,19 @@ impl User {
                     ..Retry::default()
                 })
             }
-            18.. => Command::SetCredits(SetCredits {
-                limit: *self
-                    .dice
-                    .pick(&[None, Some(0), Some(10), Some(30), Some(100)]),
-            }),
+            18.. => return self.limit(),
             number => Command::Retry(Retry {
                 dry_run: number <= 14,
                 ..self.retry()
             }),
         };
         self.wish(command)
+    }
+
+    fn limit(&mut self) -> Wish {
+        let limits = [None, Some(0), Some(10), Some(30), Some(100), Some(100)];
+        let limit = *self.dice.pick(&limits);
+        self.wish(Command::SetCredits(SetCredits { limit }))
     }
 
     fn retry(&mut self) -> Retry {

@@ -45,8 +45,8 @@ struct Story {
 impl World {
     pub(crate) fn new(seed: u64, all: bool) -> Self {
         let weather = Weather::of(&mut Dice::new(seed, "weather"));
-        // 2026-01-31T12:00:00Z
-        let clock = Clock::starting_at(Timestamp(1_769_860_800_000));
+        // 2026-01-31T23:59:40Z: soon after, credits are those of another month.
+        let clock = Clock::starting_at(Timestamp(1_769_903_980_000));
         Self {
             seed,
             broker: MemoryBroker::default(),

@@ -1,14 +1,23 @@
 //! `credits`: what the namespace may spend a month, and what it has spent.
 
+use redrive_broker::{Folded, Until, fold};
+use redrive_client::{ClientError, UploadError};
 use redrive_domain::{
-    command::{Command, SetCredits},
+    command::{Command, Refusal, SetCredits},
     credits::{Charge, NO_BATCH},
     decide::ANY_BUCKET,
     ids::Bucket,
     query::{CreditsView, OfNamespace},
+    subject,
 };
 
-use crate::{app::App, args::CreditsArgs, exit::Exit, identity, output, say};
+use super::history::SHARD;
+use crate::{
+    app::App,
+    args::CreditsArgs,
+    exit::{Exit, failed},
+    identity, output, say,
+};
 
 pub(crate) async fn credits(app: &App, args: CreditsArgs) -> anyhow::Result<Exit> {
     let mut min_seq = None;
@@ -79,8 +88,51 @@ pub(super) fn say_charge(charge: &Charge, would: bool) {
         (true, 0) => say!("  credits:  it takes {takes} of the {left} that are left for {month}"),
         (true, missing) => {
             say!(
-                "  credits:  it takes {takes}, and {left} are left for {month}: {missing} are missing"
+                "  credits:  it takes {takes}, and {left} are left for {month}: {missing} missing"
             );
         }
     }
+}
+
+/// Says how a batch goes on later whose documents were handed over, where it is credits that are missing.
+pub(super) fn say_how_to_go_on(error: &UploadError, how: &str) {
+    if let UploadError::Client(ClientError::Refused(Refusal::Credits(_))) = error {
+        say!(
+            "What was handed over of the batch is kept. When there are more credits, go on:  {how}"
+        );
+    }
+}
+
+/// Compares a fresh fold of the namespace's ledger with the projector's, and with what its batches hold.
+pub(super) async fn verify(app: &App, folded: &Folded) -> anyhow::Result<()> {
+    let namespace = app.client.namespace();
+    let mut ledger = folded.ledgers.of(namespace).cloned().unwrap_or_default();
+    for (month, account) in &ledger.months {
+        let held = folded.batches.values().filter_map(|batch| {
+            let held = batch.credits.held.get(month)?;
+            Some(held.len() * batch.pipeline.credits_per_document)
+        });
+        let (held, says) = (held.sum::<u64>(), account.held());
+        if held != says {
+            let problem = format!("the ledger holds {says} credits of {month}, and batches {held}");
+            return Err(failed(Exit::Conflict, problem));
+        }
+    }
+    // While batches run, both move.
+    for _ in 0..20 {
+        let said = app.client.credits(&OfNamespace::default()).await?;
+        if said.last_seq == ledger.last_seq {
+            let right = CreditsView::of(&ledger, said.month, said.as_of);
+            if said == right {
+                return Ok(());
+            }
+            let problem = format!("the projector says {said:?}, and the log {right:?}");
+            return Err(failed(Exit::Conflict, problem));
+        }
+        let filter = subject::events_about_credits(SHARD, namespace);
+        let until = Until::Seq(said.last_seq);
+        let folded = fold(app.client.broker(), Some(filter), until).await?;
+        ledger = folded.ledgers.of(namespace).cloned().unwrap_or_default();
+    }
+    anyhow::bail!("the ledger of {namespace} changes too fast to be compared")
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::credits;
 use crate::{
     app::App,
     args::{Format, RunArgs, SubmitArgs},
@@ -71,7 +72,9 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
         here.stop().await;
         match (start, args.inputs.id) {
             (Start::AtOnce, _) => {
-                upload.flush().await?;
+                let resume = app.hint(&format!("resume {batch}"));
+                let more = |error: &_| credits::say_how_to_go_on(error, &resume);
+                upload.flush().await.inspect_err(more)?;
                 say!(
                     "Not all documents could be read. To go on with those before: {}",
                     app.hint(&format!("resume {batch}"))
@@ -82,7 +85,9 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
         }
         return Err(error);
     }
-    let accepted = upload.finish().await?;
+    let resume = app.hint(&format!("resume {batch}"));
+    let later = |error: &_| credits::say_how_to_go_on(error, &resume);
+    let accepted = upload.finish().await.inspect_err(later)?;
     finish_here(app, here, batch, accepted.seq, &stop).await
 }
 
@@ -357,7 +362,9 @@ pub(crate) async fn submit(app: &App, args: SubmitArgs) -> anyhow::Result<Exit> 
             return Ok(Exit::Interrupted);
         }
     }
-    let accepted = upload.finish().await?;
+    let again = format!("the same command with --id {batch}");
+    let later = |error: &_| credits::say_how_to_go_on(error, &again);
+    let accepted = upload.finish().await.inspect_err(later)?;
     match app.output {
         Format::Table => output::line(&batch.to_string())?,
         _ => output::line(&serde_json::to_string(&accepted)?)?,

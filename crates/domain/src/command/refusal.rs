@@ -87,7 +87,7 @@ impl fmt::Display for Shortage {
         } = self;
         write!(
             f,
-            "it takes {takes} credits, and of the namespace's {limit} for {month} {left} are left: {missing} are missing; \
+            "it takes {takes} credits, and {left} of the namespace's {limit} are left for {month}: {missing} missing; \
              take fewer documents, wait for {}, or set a higher limit (redrive credits --set N)",
             month.next()
         )

@@ -7,11 +7,13 @@ use redrive_broker::{
 };
 use redrive_domain::{
     command::Start,
+    credits::Month,
     event::{Cause, Event, VERSION},
     ids::{BatchId, Bucket, EventId},
     pipeline::Pipeline,
     status::BatchStatus,
     time::Timestamp,
+    units::UnitSet,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -100,6 +102,7 @@ fn assert_same(one: &Loaded, other: &Loaded) {
     assert_eq!(one.known, other.known);
     assert_eq!(one.over, other.over);
     assert_eq!(one.batches, other.batches);
+    assert_eq!(one.ledgers, other.ledgers);
 }
 
 #[tokio::test]
@@ -116,6 +119,7 @@ async fn after_a_snapshot_only_the_end_of_the_log_is_read_and_the_state_is_the_s
     let broker = some_log().await;
     let before = keep(&broker).await;
     assert_same(&Loaded::from(&broker, 0, OVER_KEPT).await.unwrap(), &before);
+    append(&broker, 0, Event::CreditsLimitSet { limit: Some(2) }).await;
     for batch in 305..=312 {
         if batch > 310 {
             create(&broker, batch).await;
@@ -125,7 +129,7 @@ async fn after_a_snapshot_only_the_end_of_the_log_is_read_and_the_state_is_the_s
     // Batch 1 has left memory; something of it comes nevertheless.
     append(&broker, 1, Event::BatchSubmitted { documents: 0 }).await;
     let mut quick = Loaded::from(&broker, 0, OVER_KEPT).await.unwrap();
-    assert_eq!(quick.read, 2 + 8 * 2 + 1);
+    assert_eq!(quick.read, 1 + 2 + 8 * 2 + 1);
     assert_eq!(quick.take_stale(), [key(1)].into());
     broker.lose(Part::Snapshot);
     let slow = Loaded::from(&broker, 0, OVER_KEPT).await.unwrap();
@@ -163,4 +167,43 @@ async fn a_snapshot_that_is_none_or_of_another_log_is_passed_over() {
         assert_eq!(found.read, found.last_seq);
         assert_same(&found, &plain);
     }
+}
+
+#[tokio::test]
+async fn what_still_holds_credits_stays_over_a_snapshot_and_the_ledger_outlives_it() {
+    let broker = MemoryBroker::default();
+    broker.ensure().await.unwrap();
+    let (month, amount) = (Month::of(Timestamp(0)), 2);
+    let documents: UnitSet = (0..2).collect();
+    append(&broker, 0, Event::CreditsLimitSet { limit: Some(2) }).await;
+    create(&broker, 1).await;
+    let reserved = Event::CreditsReserved {
+        month,
+        amount,
+        documents: documents.clone(),
+    };
+    append(&broker, 1, reserved).await;
+    keep(&broker).await;
+    // The leader went down before what follows from this.
+    let cancelled = Event::BatchCancelled {
+        reason: None,
+        documents: 0,
+    };
+    append(&broker, 1, cancelled).await;
+    for _ in 0..2 {
+        let loaded = Loaded::from(&broker, 0, 0).await.unwrap();
+        assert!(loaded.batches.contains_key(&key(1)));
+        keep(&broker).await;
+    }
+    let released = Event::CreditsReleased {
+        month,
+        amount,
+        documents,
+    };
+    append(&broker, 1, released).await;
+    let loaded = Loaded::from(&broker, 0, 0).await.unwrap();
+    assert!(loaded.batches.is_empty());
+    let ledger = loaded.ledgers.of(&key(1).namespace).unwrap();
+    assert_eq!((ledger.limit, ledger.left(month)), (Some(2), Some(2)));
+    assert_eq!(ledger.account(month).released, 2);
 }

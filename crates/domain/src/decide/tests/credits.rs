@@ -126,7 +126,7 @@ fn a_retry_reserves_afresh_and_beyond_what_is_left_is_refused_whole() {
         .retry(all())
         .refused(
             "credits_exhausted",
-            "it takes 2 credits, and of the namespace's 9 for 1970-01 1 are left: 1 are missing",
+            "it takes 2 credits, and 1 of the namespace's 9 are left for 1970-01: 1 missing",
         )
         .status(BatchStatus::CompletedWithFailures)
         .books(january(), (14, 8, 6, 1));
@@ -159,7 +159,7 @@ fn a_submission_beyond_what_is_left_begins_nothing_and_may_be_tried_again() {
         .command(submit())
         .refused(
             "credits_exhausted",
-            "1 are missing; take fewer documents, wait for 1970-02",
+            "1 missing; take fewer documents, wait for 1970-02",
         )
         .status(BatchStatus::Pending);
     story = story.limited(5).submit().books(january(), (5, 0, 0, 0));
@@ -224,7 +224,7 @@ fn a_preview_tells_what_it_would_take_and_takes_nothing() {
     let plan = story.answer().plan.clone();
     story
         .retry(Retry { plan, ..retry() })
-        .refused("credits_exhausted", "1 are missing");
+        .refused("credits_exhausted", "1 missing");
 }
 
 #[test]
