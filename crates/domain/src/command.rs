@@ -19,7 +19,7 @@ use crate::{
 
 pub use pause::{Pause, Resume};
 pub use refusal::{Refusal, Stale};
-pub use retry::{Excluded, Retried, Retry, RetryMode};
+pub use retry::{Excluded, Retried, Retry, RetryMode, Sampled};
 
 /// What can be asked of a batch: the last token of a command's subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -54,6 +54,9 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 ended_at: None,
                 last_at: envelope.at,
                 ignored: 0,
+                aborted: None,
+                excused: UnitSet::new(),
+                canary: None,
             };
             batch.remember(envelope, seq);
             *state = Some(batch);
@@ -183,8 +186,13 @@ impl BatchState {
                 max_retries,
                 last,
                 not_before,
+                canary,
                 ..
-            } => self.retry(selected, *max_retries, *not_before, *last, at)?,
+            } => {
+                let part = canary.as_ref();
+                self.retry(selected, *max_retries, *not_before, part, *last, at)?;
+                self.try_sample(event);
+            }
             Event::DispatchPaused { jobs, reason } => self.pause(jobs, reason, at, seq)?,
             Event::DispatchResumed { jobs } => self.resume(jobs)?,
             Event::WorkerLost { attempt, units } => {
@@ -197,6 +205,18 @@ impl BatchState {
                 job.lost += units.len();
             }
             Event::CommandRefused { .. } => {}
+            Event::BatchAborted {
+                failed, max_failed, ..
+            } => self.abort(*failed, *max_failed, at)?,
+            Event::CanaryJudged {
+                succeeded,
+                sample,
+                passed,
+                ..
+            } => self.judge(*succeeded, *sample, *passed, at)?,
+            Event::DispatchLimited {
+                job, concurrency, ..
+            } => self.limit(job, *concurrency)?,
         }
         Some(())
     }
@@ -287,6 +307,7 @@ impl BatchState {
         for job in &mut tier.jobs {
             job.compact();
             job.paused = None;
+            job.concurrency = None;
         }
         let next = num.saturating_add(1);
         if self.pipeline.tier(next).is_some_and(|spec| spec.barrier) {
@@ -331,6 +352,8 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
     }
 }
 
+mod abort;
+mod canary;
 mod cancel;
 mod job;
 mod pause;

@@ -34,7 +34,10 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
             batch.documents
         ));
     }
-    if batch.status.is_over() && batch.tiers.iter().any(TierState::is_open) {
+    if batch.status.is_over()
+        && batch.aborted.is_none()
+        && batch.tiers.iter().any(TierState::is_open)
+    {
         found.push(format!("the batch is {} but has open units", batch.status));
     }
     if batch.status.is_over() && batch.tiers.iter().any(is_running) {
@@ -45,6 +48,15 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     }
     if batch.status.is_over() != batch.ended_at.is_some() {
         found.push("the batch has an end, or the time of one, but not both".to_owned());
+    }
+    if batch.aborted.is_some() && batch.status != BatchStatus::Failed {
+        found.push(format!("the batch was aborted and is {}", batch.status));
+    }
+    if batch.canary.iter().flat_map(|it| &it.rest).any(|part| {
+        let job = batch.job(part.tier, &part.job);
+        !job.is_some_and(|(_, job)| part.units.is_subset(&job.all_failed()))
+    }) {
+        found.push("something waits for a sample and has not failed".to_owned());
     }
     if batch.retries.units().last() >= Some(batch.documents) {
         found.push("something was retried that is no document".to_owned());

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
-pub use view::{BatchView, JobView, TierView};
+pub use view::{BatchView, CanaryView, JobView, TierView};
 
 /// Entries on a page, unless the asker says otherwise.
 pub const PAGE: u32 = 100;

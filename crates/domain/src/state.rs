@@ -8,11 +8,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    canary::Canary,
     command::Start,
     failure::{FailureClass, FailureKind},
     ids::{BatchKey, Bucket, CommandId, JobName},
     pause::Paused,
-    pipeline::{JobSpec, Pipeline, TierNum},
+    pipeline::{JobSpec, MaxFailed, Pipeline, TierNum},
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::{Counters, Ordinal, Places, UnitSet},
@@ -59,6 +60,26 @@ pub struct BatchState {
     pub last_at: Timestamp,
     /// Events that named something that is not there and changed nothing.
     pub ignored: u64,
+    /// That too much of it failed, where that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<Aborted>,
+    /// Documents that had failed when somebody went on after that. They are not counted again.
+    #[serde(default, skip_serializing_if = "UnitSet::is_empty")]
+    pub excused: UnitSet,
+    /// The last retry that was tried on a sample first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// That more of a batch failed than may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aborted {
+    /// Documents that failed.
+    pub failed: u64,
+    /// How many may.
+    pub max_failed: MaxFailed,
+    /// When it was noticed.
+    pub at: Timestamp,
 }
 
 /// One tier.
@@ -123,6 +144,9 @@ pub struct JobState {
     /// Why nothing more of it is handed out, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// How many units of it are out at once, where the other side cannot keep up with more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
 }
 
 impl JobState {
@@ -280,6 +304,14 @@ impl BatchState {
             failed.add(&tier.failed());
         }
         failed
+    }
+
+    /// Documents that failed, beside those that are excused, where that is more than may.
+    #[must_use]
+    pub fn too_many_failed(&self) -> Option<u64> {
+        let max_failed = self.pipeline.max_failed.filter(|_| self.submitted)?;
+        let failed = self.failed_documents().minus(&self.excused).len();
+        (failed > max_failed.of(self.documents)).then_some(failed)
     }
 
     /// Documents that went through all tiers.

@@ -65,8 +65,7 @@ impl Window {
         for part in parts.iter().rev() {
             of += part.ended;
             failed += part.failed;
-            if of >= least && breaker.failure_rate.is_reached(failed, of)
-            {
+            if of >= least && breaker.failure_rate.is_reached(failed, of) {
                 parts.clear();
                 return Some((failed, of));
             }

@@ -1,3 +1,4 @@
+use super::retry::after_sample;
 use crate::{event::Event, pipeline::TierNum, state::BatchState, status::BatchStatus};
 
 /// The next thing that follows from the state by itself, if anything does. Append it, fold it, and ask again until
@@ -6,6 +7,9 @@ use crate::{event::Event, pipeline::TierNum, state::BatchState, status::BatchSta
 pub fn settle(batch: &BatchState) -> Option<Event> {
     if batch.status != BatchStatus::Running {
         return None;
+    }
+    if let Some(event) = after_sample(batch) {
+        return Some(event);
     }
     let mut settled = batch.submitted;
     for (num, tier) in (0..).zip(&batch.tiers) {
@@ -22,6 +26,14 @@ pub fn settle(batch: &BatchState) -> Option<Event> {
                 failed,
             });
         }
+    }
+    // After what is over anyway: a batch that ends with too many failures has failed, however that came about.
+    if let (Some(failed), Some(max_failed)) = (batch.too_many_failed(), batch.pipeline.max_failed) {
+        return Some(Event::BatchAborted {
+            failed,
+            max_failed,
+            open: batch.counts().open,
+        });
     }
     settled.then(|| {
         let counts = batch.counts();

@@ -2,12 +2,14 @@
 
 mod attempts;
 mod breaker;
+mod canary;
 mod cancel;
 mod commands;
 mod documents;
 mod driver;
 mod flow;
 mod invariants;
+mod max_failed;
 mod outcomes;
 mod pause;
 mod plan;

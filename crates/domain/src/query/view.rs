@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::BatchSummary;
 use crate::{
+    canary::Canary,
     failure::{FailureClass, FailureKind},
     ids::{HandlerName, JobName, ResourceClass},
     pause::Paused,
     pipeline::TierNum,
-    state::{BatchState, JobState},
+    share::Share,
+    state::{Aborted, BatchState, JobState},
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
@@ -30,6 +32,12 @@ pub struct BatchView {
     pub ended_at: Option<Timestamp>,
     /// Retries that were decided.
     pub retries: u32,
+    /// That too much of it failed, where that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<Aborted>,
+    /// The last retry that was tried on a sample first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryView>,
     /// The tiers.
     pub tiers: Vec<TierView>,
     /// The log sequence of the batch's last event.
@@ -102,6 +110,44 @@ pub struct JobView {
     /// Why nothing more of it is handed out, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// How many units of it are out at once, where the other side cannot keep up with more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+}
+
+/// How a retry does that was tried on a sample first, in units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryView {
+    /// The sample.
+    pub sample: u64,
+    /// Of the sample, those that have ended.
+    pub ended: u64,
+    /// Of these, those that succeeded.
+    pub succeeded: u64,
+    /// The part that has to succeed.
+    pub success: Share,
+    /// Units that wait for that.
+    pub rest: u64,
+    /// Whether it did, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<bool>,
+}
+
+impl CanaryView {
+    fn of(canary: &Canary, batch: &BatchState) -> Self {
+        let (ended, succeeded) = match canary.judged {
+            Some(judged) => (judged.sample, judged.succeeded),
+            None => canary.progress(batch),
+        };
+        Self {
+            sample: canary.size(),
+            ended,
+            succeeded,
+            success: canary.success,
+            rest: canary.rest.iter().map(|part| part.units.len()).sum(),
+            passed: canary.judged.map(|judged| judged.passed),
+        }
+    }
 }
 
 impl BatchView {
@@ -163,6 +209,7 @@ impl BatchView {
                         busy_ms: job.busy,
                         last_activity_at: job.last_at,
                         paused: job.paused.clone(),
+                        concurrency: job.concurrency,
                     })
                     .collect(),
             })
@@ -173,6 +220,11 @@ impl BatchView {
             submitted_at: batch.submitted_at,
             ended_at: batch.ended_at,
             retries: batch.rounds,
+            aborted: batch.aborted,
+            canary: batch
+                .canary
+                .as_ref()
+                .map(|canary| CanaryView::of(canary, batch)),
             tiers,
             last_seq: batch.last_seq,
             as_of: batch.last_seq,
