@@ -70,6 +70,7 @@ impl<B: Broker> Leader<'_, B> {
                 self.emit(&mut round, &key, &origin, event);
             }
         }
+        self.tell_limits(now, &mut round);
         self.append(round).await?;
         self.look_for_unclaimed(now).await?;
         self.keep_snapshot();
