@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod history;
 pub(crate) mod look;
+mod outages;
 pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod time;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use redrive_domain::{
+    pause::Paused,
     query::{BatchRef, BatchView},
     status::BatchStatus,
     time::Millis,
@@ -61,8 +62,12 @@ impl Bars {
             }
             let waiting: u64 = tier.jobs.iter().map(|job| job.waiting).sum();
             let mut notes = Vec::new();
-            if tier.jobs.iter().any(|job| job.paused.is_some()) {
-                notes.push("paused".to_owned());
+            let mut paused = tier.jobs.iter().filter_map(|job| job.paused.as_ref());
+            if let Some(first) = paused.next() {
+                notes.push(match first.outage() {
+                    Some(outage) => format!("outage: {}", outage.kind),
+                    None => "paused".to_owned(),
+                });
             }
             if tier.failed > 0 {
                 notes.push(format!("{} failed", tier.failed));
@@ -138,7 +143,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// Whether nothing but what is paused is left to do.
+/// Whether nothing is left to do but what waits for somebody. An outage passes by itself.
 fn is_held_up(view: &BatchView) -> bool {
     let mut open = view
         .tiers
@@ -146,7 +151,9 @@ fn is_held_up(view: &BatchView) -> bool {
         .flat_map(|tier| &tier.jobs)
         .filter(|job| job.open > 0)
         .peekable();
-    view.submitted && open.peek().is_some() && open.all(|job| job.paused.is_some())
+    view.submitted
+        && open.peek().is_some()
+        && open.all(|job| job.paused.as_ref().is_some_and(Paused::waits_for_somebody))
 }
 
 /// One line on how a batch ended.

@@ -1,6 +1,7 @@
 //! What is handed out: who holds which chunk, who is alive, how long a unit takes. None of it is in the log; a new
 //! leader learns it from the heartbeats.
 
+mod adapt;
 mod breaker;
 mod doubt;
 mod held;
@@ -28,6 +29,7 @@ use redrive_domain::{
 };
 
 use self::{
+    adapt::Pressure,
     breaker::Window,
     life::{Ghosts, Life},
     pace::{Kind, Paces},
@@ -85,6 +87,8 @@ struct JobRun {
     refilled_at: Timestamp,
     /// How its latest attempts ended.
     window: Window,
+    /// How much of it may be out at once.
+    pressure: Pressure,
     /// The chunk that finds out whether the other side is back.
     probe: Option<ChunkId>,
 }

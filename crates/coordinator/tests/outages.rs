@@ -157,6 +157,43 @@ async fn an_outage_in_the_middle_is_noticed_whatever_went_well_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn less_is_out_at_once_where_the_other_side_cannot_keep_up() {
+    let mut sim = Sim::new().await;
+    let _leader = sim.coordinator("a");
+    let (at_once, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (counted, seen) = (at_once.clone(), most.clone());
+    // It bears four at once.
+    sim.worker("w", 32, move |_, _| {
+        let now = counted.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.fetch_max(now, Ordering::SeqCst);
+        let counted = counted.clone();
+        async move {
+            sleep(Duration::from_millis(100)).await;
+            counted.fetch_sub(1, Ordering::SeqCst);
+            match now > 4 {
+                true => Err(Failure::new(FailureKind::RATE_LIMITED, "slow down")),
+                false => done(),
+            }
+        }
+    });
+    let job = json!({ "max_attempts": 20, "breaker": { "min_attempts": 1_000_000 } });
+    let key = sim.submit(job, 1_000).await;
+    sim.until(&key, "the log is told", |state| {
+        let job = state.jobs().next().expect("there is a job").2;
+        job.concurrency.is_some_and(|most| most <= 8)
+    })
+    .await;
+    most.store(0, Ordering::SeqCst);
+    let state = sim.over(&key).await;
+    assert_eq!(state.status, BatchStatus::Completed);
+    let most = most.load(Ordering::SeqCst);
+    assert!(
+        most < 20,
+        "{most} at once, of 32 that there could have been"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_breaker_every_attempt_is_burnt() {
     let mut sim = Sim::new().await;
     let _leader = sim.coordinator("a");

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
+    canary::Part,
     command::{Excluded, Refusal, RetryMode, Shortage, Stale, Start, Verb},
     credits::Month,
     document::{Document, Output},
@@ -15,8 +16,9 @@ use crate::{
     limits::SEGMENTS_FROM,
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
-    pipeline::{Pipeline, SpecError},
+    pipeline::{MaxFailed, Pipeline, SpecError},
     segments::Segmented,
+    share::Share,
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
@@ -131,6 +133,7 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
         let one = json!({ "tiers": [{ "jobs": [job] }] });
         let mut pipeline = Pipeline::from_value(&one).unwrap();
         let usual = pipeline.tiers[0].clone();
+        pipeline.max_failed = (tiers.len() == 3).then_some(MaxFailed::Count(0));
         pipeline.tiers = tiers
             .into_iter()
             .map(|(barrier, jobs)| {
@@ -277,6 +280,61 @@ fn work_event() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn share() -> impl Strategy<Value = Share> {
+    (1u16..=100).prop_map(|percent| Share::percent(percent).unwrap())
+}
+
+fn canary_part() -> impl Strategy<Value = Option<Part>> {
+    let rest = (tier(), job_name(), unit_set()).prop_map(|(tier, job, units)| Selected {
+        tier,
+        job,
+        units,
+    });
+    let sample =
+        (share(), share(), vec(rest, 0..3)).prop_map(|(share, success, rest)| Part::Sample {
+            share,
+            success,
+            rest,
+        });
+    prop_oneof![
+        2 => Just(None),
+        1 => Just(Some(Part::Rest)),
+        2 => sample.prop_map(Some),
+    ]
+}
+
+fn outage_event() -> impl Strategy<Value = Event> {
+    let max_failed = prop_oneof![
+        any::<u32>().prop_map(MaxFailed::Count),
+        share().prop_map(MaxFailed::Share),
+    ];
+    let job = (tier(), job_name()).prop_map(|(tier, job)| JobRef { tier, job });
+    prop_oneof![
+        (any::<u64>(), max_failed, any::<u64>()).prop_map(|(failed, max_failed, open)| {
+            Event::BatchAborted {
+                failed,
+                max_failed,
+                open,
+            }
+        }),
+        (any::<u64>(), any::<u64>(), share(), any::<bool>()).prop_map(
+            |(succeeded, sample, success, passed)| Event::CanaryJudged {
+                succeeded,
+                sample,
+                success,
+                passed,
+            }
+        ),
+        (job, option::of(any::<u32>()), kind()).prop_map(|(job, concurrency, kind)| {
+            Event::DispatchLimited {
+                job,
+                concurrency,
+                kind,
+            }
+        }),
+    ]
+}
+
 fn retry_event() -> impl Strategy<Value = Event> {
     let selected = (tier(), job_name(), unit_set()).prop_map(|(tier, job, units)| Selected {
         tier,
@@ -301,10 +359,17 @@ fn retry_event() -> impl Strategy<Value = Event> {
         option::of(any::<u8>()),
         lists,
         excluded,
-        any::<bool>(),
+        (any::<bool>(), canary_part()),
     )
         .prop_map(
-            |(mode, max_retry_count, max_retries, (tier_nums, selected), excluded, last)| {
+            |(
+                mode,
+                max_retry_count,
+                max_retries,
+                (tier_nums, selected),
+                excluded,
+                (last, part),
+            )| {
                 Event::RetryScheduled {
                     mode,
                     tier_nums,
@@ -315,6 +380,7 @@ fn retry_event() -> impl Strategy<Value = Event> {
                     kinds: Vec::new(),
                     plan_seq: last.then_some(excluded.tier),
                     not_before: None,
+                    canary: part,
                     excluded,
                     last,
                 }
@@ -458,6 +524,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         2 => pause_event(),
         3 => heal_event(),
         4 => credits_event(),
+        2 => outage_event(),
         1 => (proptest::option::of(proptest::sample::select(Verb::ALL.to_vec())), refusal()).prop_map(
             |(verb, refusal)| Event::CommandRefused {
                 verb,

@@ -25,7 +25,7 @@ pub use credits::SetCredits;
 pub use heal::Heal;
 pub use pause::{Pause, Resume};
 pub use refusal::{Refusal, Shortage, Stale};
-pub use retry::{Excluded, Retried, Retry, RetryMode};
+pub use retry::{Excluded, Retried, Retry, RetryMode, Sampled};
 
 /// What can be asked of a batch: the last token of a command's subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    canary::Part,
     command::{Excluded, Refusal, RetryMode, Start, Verb},
     credits::Month,
     document::Document,
@@ -11,8 +12,9 @@ use crate::{
     ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
     pause::{JobRef, PauseReason},
-    pipeline::{Pipeline, TierNum},
+    pipeline::{MaxFailed, Pipeline, TierNum},
     segments::Segmented,
+    share::Share,
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::{Ordinal, UnitSet},
@@ -230,6 +232,9 @@ pub enum Event {
         /// They are not executed before this.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         not_before: Option<Timestamp>,
+        /// What of a retry that is tried on a sample first this is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<Part>,
     },
     /// Nothing more of these jobs is handed out until they are resumed, or their failures are retried.
     #[serde(rename = "dispatch.paused")]
@@ -349,6 +354,38 @@ pub enum Event {
         /// Which documents.
         documents: UnitSet,
     },
+    /// More documents failed than may: nothing more is handed out. What is open stays so, until somebody goes on.
+    #[serde(rename = "batch.aborted")]
+    BatchAborted {
+        /// Documents that failed, beside those that failed before somebody went on.
+        failed: u64,
+        /// How many may.
+        max_failed: MaxFailed,
+        /// Documents that were neither through nor failed.
+        open: u64,
+    },
+    /// All of a retry's sample has ended.
+    #[serde(rename = "retry.canary_judged")]
+    CanaryJudged {
+        /// Units of it that succeeded.
+        succeeded: u64,
+        /// Units of it.
+        sample: u64,
+        /// The part that had to succeed.
+        success: Share,
+        /// Whether the rest follows.
+        passed: bool,
+    },
+    /// So many units of a job are out at once from now on, because the other side cannot keep up.
+    #[serde(rename = "dispatch.limited")]
+    DispatchLimited {
+        /// Which.
+        job: JobRef,
+        /// How many; none where it keeps up again.
+        concurrency: Option<u32>,
+        /// What showed it.
+        kind: FailureKind,
+    },
 }
 
 /// The circumstances of an attempt.
@@ -418,6 +455,9 @@ impl Event {
             Self::CreditsReserved { .. } => "credits.reserved",
             Self::CreditsSettled { .. } => "credits.settled",
             Self::CreditsReleased { .. } => "credits.released",
+            Self::BatchAborted { .. } => "batch.aborted",
+            Self::CanaryJudged { .. } => "retry.canary_judged",
+            Self::DispatchLimited { .. } => "dispatch.limited",
         }
     }
 

@@ -60,6 +60,9 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 infrastructure: Infrastructure::default(),
                 segments: pipeline.segmentation().map(Segments::new),
                 credits: Holding::default(),
+                aborted: None,
+                excused: UnitSet::new(),
+                canary: None,
             };
             batch.remember(envelope, seq);
             *state = Some(batch);
@@ -197,8 +200,13 @@ impl BatchState {
                 max_retries,
                 last,
                 not_before,
+                canary,
                 ..
-            } => self.retry(selected, *max_retries, *not_before, *last, at)?,
+            } => {
+                let part = canary.as_ref();
+                self.retry(selected, *max_retries, *not_before, part, *last, at)?;
+                self.try_sample(event);
+            }
             Event::DispatchPaused { jobs, reason } => self.pause(jobs, reason, at, seq)?,
             Event::DispatchResumed { jobs } => self.resume(jobs)?,
             Event::WorkerLost { attempt, units } => {
@@ -234,6 +242,18 @@ impl BatchState {
             Event::CreditsReleased {
                 month, documents, ..
             } => self.release_credits(*month, documents)?,
+            Event::BatchAborted {
+                failed, max_failed, ..
+            } => self.abort(*failed, *max_failed, at)?,
+            Event::CanaryJudged {
+                succeeded,
+                sample,
+                passed,
+                ..
+            } => self.judge(*succeeded, *sample, *passed, at)?,
+            Event::DispatchLimited {
+                job, concurrency, ..
+            } => self.limit(job, *concurrency)?,
         }
         Some(())
     }
@@ -329,6 +349,7 @@ impl BatchState {
             job.compact();
             job.paused = None;
             job.orphaned = None;
+            job.concurrency = None;
         }
         let next = num.saturating_add(1);
         if self.pipeline.tier(next).is_some_and(|spec| spec.barrier) {
@@ -373,6 +394,8 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
     }
 }
 
+mod abort;
+mod canary;
 mod cancel;
 mod credits;
 mod heal;

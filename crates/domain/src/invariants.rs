@@ -42,7 +42,10 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
             batch.documents
         ));
     }
-    if batch.status.is_over() && batch.tiers.iter().any(TierState::is_open) {
+    if batch.status.is_over()
+        && batch.aborted.is_none()
+        && batch.tiers.iter().any(TierState::is_open)
+    {
         found.push(format!("the batch is {} but has open units", batch.status));
     }
     if batch.status.is_over() && batch.tiers.iter().any(is_running) {
@@ -56,6 +59,15 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     }
     if batch.infrastructure.last.len() > INFRASTRUCTURE_EVENTS {
         found.push("too many events of the infrastructure are kept".to_owned());
+    }
+    if batch.aborted.is_some() && batch.status != BatchStatus::Failed {
+        found.push(format!("the batch was aborted and is {}", batch.status));
+    }
+    if batch.canary.iter().flat_map(|it| &it.rest).any(|part| {
+        let job = batch.job(part.tier, &part.job);
+        !job.is_some_and(|(_, job)| part.units.is_subset(&job.all_failed()))
+    }) {
+        found.push("something waits for a sample and has not failed".to_owned());
     }
     if batch.retries.units().last() >= Some(batch.documents) {
         found.push("something was retried that is no document".to_owned());

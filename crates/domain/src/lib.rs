@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod arbitrary;
+pub mod canary;
 pub mod command;
 pub mod credits;
 pub mod decide;

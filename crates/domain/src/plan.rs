@@ -14,6 +14,7 @@ use crate::{
     failure::{FailureKind, Fingerprint},
     ids::BatchKey,
     pipeline::TierNum,
+    share::Share,
     time::Timestamp,
 };
 
@@ -53,6 +54,10 @@ struct More {
     fingerprints: Vec<Fingerprint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<Share>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary_success: Option<Share>,
 }
 
 impl Plan {
@@ -70,6 +75,8 @@ impl Plan {
                 more: More {
                     fingerprints: retry.fingerprints.clone().unwrap_or_default(),
                     not_before: retry.not_before,
+                    canary: retry.canary,
+                    canary_success: retry.canary_success,
                 },
             },
         }
@@ -101,6 +108,8 @@ impl Plan {
             max_retries: asked.max_retries,
             fingerprints: Some(asked.more.fingerprints).filter(|list| !list.is_empty()),
             not_before: asked.more.not_before,
+            canary: asked.more.canary,
+            canary_success: asked.more.canary_success,
             dry_run: false,
             plan: None,
         }

@@ -26,7 +26,7 @@ pub use diff::{
 };
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
 pub use timeline::{Chapters, ReadTimeline, TimelineRow};
-pub use view::{BatchView, JobView, SegmentCounts, TierView};
+pub use view::{BatchView, CanaryView, JobView, SegmentCounts, TierView};
 
 /// Entries on a page, unless the asker says otherwise.
 pub const PAGE: u32 = 100;

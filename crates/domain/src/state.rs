@@ -11,12 +11,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    canary::Canary,
     command::Start,
     credits::Holding,
     failure::{FailureClass, FailureKind},
     ids::{BatchKey, Bucket, CommandId, JobName},
     pause::Paused,
-    pipeline::{JobSpec, Pipeline, TierNum},
+    pipeline::{JobSpec, MaxFailed, Pipeline, TierNum},
     segments::Segments,
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -76,6 +77,26 @@ pub struct BatchState {
     /// What it has to do with its namespace's credits.
     #[serde(default, skip_serializing_if = "Holding::is_none")]
     pub credits: Holding,
+    /// That too much of it failed, where that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<Aborted>,
+    /// Documents that had failed when somebody went on after that. They are not counted again.
+    #[serde(default, skip_serializing_if = "UnitSet::is_empty")]
+    pub excused: UnitSet,
+    /// The last retry that was tried on a sample first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// That more of a batch failed than may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aborted {
+    /// Documents that failed.
+    pub failed: u64,
+    /// How many may.
+    pub max_failed: MaxFailed,
+    /// When it was noticed.
+    pub at: Timestamp,
 }
 
 /// One tier.
@@ -158,6 +179,9 @@ pub struct JobState {
     /// Attempts that failed, by kind, over all units.
     #[serde(default)]
     pub failed_kinds: KindCounts,
+    /// How many units of it are out at once, where the other side cannot keep up with more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
 }
 
 impl JobState {
@@ -324,6 +348,14 @@ impl BatchState {
             Some(segments) => segments.documents_of(&failed),
             None => failed,
         }
+    }
+
+    /// Documents that failed, beside those that are excused, where that is more than may.
+    #[must_use]
+    pub fn too_many_failed(&self) -> Option<u64> {
+        let max_failed = self.pipeline.max_failed.filter(|_| self.submitted)?;
+        let failed = self.failed_documents().minus(&self.excused).len();
+        (failed > max_failed.of(self.documents)).then_some(failed)
     }
 
     /// Documents that went through all tiers.

@@ -6,9 +6,10 @@
 use std::{fs, path::PathBuf};
 
 use redrive_domain::{
+    canary::Part,
     command::{
-        AddDocuments, Cancel, Command, Create, Heal, Pause, Refusal, Resume, Retry, RetryMode,
-        SetCredits, Start, Submit, Verb, Written,
+        AddDocuments, Cancel, Command, Create, Excluded, Heal, Pause, Refusal, Resume, Retry,
+        RetryMode, SetCredits, Start, Submit, Verb, Written,
     },
     credits::Month,
     document::{Document, Output},
@@ -22,7 +23,7 @@ use redrive_domain::{
     limits::SEGMENTS_FROM,
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
-    pipeline::Pipeline,
+    pipeline::{MaxFailed, Pipeline},
     presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
     segments::Segmented,
     status::BatchStatus,
@@ -252,6 +253,7 @@ fn events() -> Vec<Event> {
             last: true,
             plan_seq: None,
             not_before: None,
+            canary: None,
         },
         Event::WorkerLost {
             attempt: Attempt {
@@ -307,6 +309,22 @@ fn events() -> Vec<Event> {
             month: month(),
             amount: 100,
             documents: units(),
+        },
+        Event::BatchAborted {
+            failed: 12,
+            max_failed: MaxFailed::Share("5%".parse().unwrap()),
+            open: 7,
+        },
+        Event::CanaryJudged {
+            succeeded: 9,
+            sample: 10,
+            success: "90%".parse().unwrap(),
+            passed: true,
+        },
+        Event::DispatchLimited {
+            job: jobs().remove(0),
+            concurrency: Some(4),
+            kind: FailureKind::RATE_LIMITED,
         },
     ]
 }
@@ -368,9 +386,12 @@ fn there_is_a_fixture_of_every_event() {
         Event::CreditsReserved { .. } => 20,
         Event::CreditsSettled { .. } => 21,
         Event::CreditsReleased { .. } => 22,
+        Event::BatchAborted { .. } => 23,
+        Event::CanaryJudged { .. } => 24,
+        Event::DispatchLimited { .. } => 25,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..23).collect::<Vec<i32>>());
+    assert_eq!(all, (0..26).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -594,6 +615,42 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
         "signal.stop_execution",
         &Signal::StopExecution { worker, chunk },
     );
+}
+
+#[test]
+fn a_retry_that_is_tried_on_a_sample_is_read_as_it_was_written() {
+    let selected = |units: UnitSet| Selected {
+        tier: 0,
+        job: job(),
+        units,
+    };
+    let event = |selected, canary| Event::RetryScheduled {
+        mode: RetryMode::All,
+        tier_nums: Vec::new(),
+        kinds: Vec::new(),
+        fingerprints: Vec::new(),
+        max_retry_count: 3,
+        max_retries: None,
+        selected: vec![selected],
+        excluded: Excluded::default(),
+        last: true,
+        plan_seq: None,
+        not_before: None,
+        canary: Some(canary),
+    };
+    let sample = Part::Sample {
+        share: "1%".parse().unwrap(),
+        success: "90%".parse().unwrap(),
+        rest: vec![selected(units())],
+    };
+    check("retry.sample", &event(selected([11].into()), sample));
+    check("retry.rest", &event(selected(units()), Part::Rest));
+    let retry = Retry {
+        canary: Some("1%".parse().unwrap()),
+        canary_success: Some("99.5%".parse().unwrap()),
+        ..Retry::default()
+    };
+    check("retry.canary", &retry);
 }
 
 #[test]

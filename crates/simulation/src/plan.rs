@@ -117,7 +117,11 @@ fn batch(dice: &mut Dice) -> BatchPlan {
     BatchPlan {
         key: BatchKey { namespace, batch },
         bucket,
-        pipeline: json!({ "tiers": tiers, "credits_per_document": dice.pick(&[0, 1, 1, 1, 3]) }),
+        pipeline: json!({
+            "tiers": tiers,
+            "credits_per_document": dice.pick(&[0, 1, 1, 1, 3]),
+            "max_failed": dice.pick(&[Value::Null, Value::Null, Value::Null, json!(2), json!("40%")]),
+        }),
         start: *dice.pick(&[Start::OnSubmit, Start::OnSubmit, Start::AtOnce]),
         pages: (0..dice.count(1..=3))
             .map(|_| dice.count(1..=most))
@@ -139,6 +143,15 @@ fn tier(dice: &mut Dice) -> Value {
                     "max": "15s",
                 },
             });
+            if dice.happens(0.4) {
+                // Narrow ones, that so few documents can open.
+                job["breaker"] = json!({
+                    "window": dice.pick(&["2s", "20s"]),
+                    "min_attempts": dice.count(2..=5),
+                    "failure_rate": dice.pick(&["50%", "90%"]),
+                    "pause": dice.pick(&["100ms", "2s"]),
+                });
+            }
             if dice.happens(0.15) {
                 job["rate_limit"] = json!({
                     "per_second": dice.pick(&[5.0, 30.0]),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use futures::{FutureExt, StreamExt};
 use redrive_broker::{Broker, Range, memory::MemoryBroker};
 use redrive_domain::{
+    canary::Part,
     command::{Accepted, Retried, Retry, RetryMode},
     event::{Envelope, Event, Selected},
     evolve::{Batches, evolve_among},
@@ -47,6 +48,7 @@ impl Previews {
             selected,
             last: true,
             plan_seq: Some(seq),
+            canary,
             ..
         } = &envelope.event
         else {
@@ -65,7 +67,13 @@ impl Previews {
             max_retries: *max_retries,
             ..Retry::default()
         };
-        let (planned, touched) = (wanted(&then, &asked), touched(selected));
+        let rest = match canary {
+            Some(Part::Sample { rest, .. }) => touched(rest),
+            Some(Part::Rest) | None => Units::new(),
+        };
+        let mut touched = touched(selected);
+        touched.extend(rest);
+        let planned = wanted(&then, &asked);
         if planned != touched {
             return Some(format!(
                 "a plan of {key} made at {seq} meant {planned:?}, and touches {touched:?}"
@@ -74,7 +82,15 @@ impl Previews {
         let said: Vec<&Retried> = self
             .0
             .iter()
-            .filter(|(of, plan, _)| *of == key && plan.seq == *seq && plan.retry() == asked)
+            .filter(|(of, plan, _)| {
+                // A sample of all is none.
+                let of_all = Retry {
+                    canary: None,
+                    canary_success: None,
+                    ..plan.retry()
+                };
+                *of == key && plan.seq == *seq && of_all == asked
+            })
             .map(|(_, _, said)| said)
             .collect();
         if said.is_empty() {

@@ -13,7 +13,9 @@ use redrive_domain::{
     decide::ANY_BUCKET,
     document::Document,
     ids::{BatchKey, Bucket, CommandId, JobName},
+    pause::Paused,
     plan::Plan,
+    share::Share,
     subject,
 };
 use tokio::time::sleep;
@@ -116,7 +118,12 @@ impl User {
             let paused = {
                 let checks = self.world.checks();
                 let batch = checks.batches().get(&self.plan.key);
-                batch.is_some_and(|batch| batch.jobs().any(|(_, _, job)| job.paused.is_some()))
+                let waits = |paused: &Paused| paused.waits_for_somebody();
+                batch.is_some_and(|batch| {
+                    let mut jobs = batch.jobs();
+                    !batch.status.is_over()
+                        && jobs.any(|(_, _, job)| job.paused.as_ref().is_some_and(waits))
+                })
             };
             if paused {
                 let wish = self.wish(Command::Resume(Resume::default()));
@@ -275,6 +282,10 @@ impl User {
             },
             max_retry_count: *self.dice.pick(&[1, 3, 10, 10, 11]),
             max_retries: *self.dice.pick(&[None, Some(1), Some(3), Some(4)]),
+            canary: match self.dice.happens(0.3) {
+                true => Share::percent(*self.dice.pick(&[1, 30, 100])).ok(),
+                false => None,
+            },
             ..Retry::default()
         }
     }

@@ -6,6 +6,7 @@ use redrive_domain::{
     ids::JobName,
     pipeline::TierNum,
     plan::Plan,
+    share::Share,
 };
 
 use super::{BatchArg, parse_tier};
@@ -42,11 +43,17 @@ pub(crate) struct RetryArgs {
     /// Attempts in this round [default: as the job says]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=3), value_name = "1..3")]
     pub(crate) max_retries: Option<u8>,
+    /// Try this part of the documents first, and the rest only if they succeed: for instance 1%
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) canary: Option<Share>,
+    /// The part of that sample that has to succeed [default: 90%]
+    #[arg(long, value_name = "SHARE", requires = "canary")]
+    pub(crate) canary_success: Option<Share>,
     /// Do nothing: say what would be retried, and print a plan of it
     #[arg(long, conflicts_with_all = ["watch", "jobs"])]
     pub(crate) dry_run: bool,
     /// Do just what a dry run planned; refused (exit 5) where that has become something else
-    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "fingerprint", "max_retry_count", "max_retries", "dry_run"])]
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "fingerprint", "max_retry_count", "max_retries", "canary", "canary_success", "dry_run"])]
     pub(crate) plan: Option<Plan>,
     /// Follow the batch until it is over
     #[arg(short, long)]

@@ -12,7 +12,7 @@ use redrive_domain::{
     status::BatchStatus,
 };
 
-use super::{credits, run};
+use super::{credits, outages, run};
 use crate::{
     app::App,
     args::{CancelArgs, Format, Mode, PauseArgs, ResumeArgs, RetryArgs},
@@ -80,6 +80,8 @@ fn asked(args: RetryArgs) -> Retry {
         max_retry_count: args.max_retry_count,
         max_retries: args.max_retries,
         dry_run: args.dry_run,
+        canary: args.canary,
+        canary_success: args.canary_success,
         ..Retry::default()
     }
 }
@@ -103,6 +105,12 @@ fn flags(plan: &Plan) -> String {
     flags.push_str(&format!(" --max-retry-count {}", retry.max_retry_count));
     if let Some(attempts) = retry.max_retries {
         flags.push_str(&format!(" --max-retries {attempts}"));
+    }
+    if let Some(share) = retry.canary {
+        flags.push_str(&format!(" --canary {share}"));
+    }
+    if let Some(share) = retry.canary_success {
+        flags.push_str(&format!(" --canary-success {share}"));
     }
     flags
 }
@@ -222,6 +230,9 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
     if let Some(charge) = &accepted.credits {
         credits::say_charge(charge, accepted.plan.is_some());
     }
+    if let Some(sampled) = &retried.canary {
+        say!("  {}", outages::sampled(sampled));
+    }
     if let Some(plan) = &accepted.plan {
         let apply = app.hint(&format!("retry {} --plan {plan}", accepted.batch));
         say!("  do just that:  {apply}");
@@ -277,7 +288,8 @@ fn names(accepted: &Accepted) -> Option<String> {
 pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> {
     let view = app.view(args.batch.batch, None).await?;
     let batch = view.summary.batch;
-    if view.summary.status.is_over() {
+    let was_given_up = view.aborted.is_some() && view.summary.counts.open > 0;
+    if view.summary.status.is_over() && !was_given_up {
         say!("{}", summary(&view));
         match view.summary.status {
             BatchStatus::Cancelled => say!("It was cancelled: it cannot be resumed."),
@@ -292,7 +304,7 @@ pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> 
     let stop = signals::shutdown()?;
     let mut seq = view.last_seq;
     let was_paused = view.paused().next().is_some();
-    if was_paused || args.of.tier.is_some() || args.of.job.is_some() {
+    if was_paused || was_given_up || args.of.tier.is_some() || args.of.job.is_some() {
         let resume = Resume {
             tier: args.of.tier,
             job: args.of.job,

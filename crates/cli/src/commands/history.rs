@@ -149,7 +149,7 @@ pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> 
     let filter = filter_of(app, batch).await?;
     let until = args.until.map_or(Until::End, Until::from);
     let folded = fold(app.client.broker(), Some(filter), until).await?;
-    if args.verify && args.batch.is_none() {
+    if args.verify && args.batch().is_none() {
         super::credits::verify(app, &folded).await?;
     }
     let (batches, count) = (folded.batches, folded.events);

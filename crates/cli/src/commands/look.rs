@@ -8,6 +8,7 @@ use redrive_domain::{
     time::Timestamp,
 };
 
+use super::outages;
 use crate::{
     app::App,
     args::{BatchesArgs, FailuresArgs, Format, ResultsArgs, StatusArgs},
@@ -154,6 +155,10 @@ pub(super) fn show(view: &BatchView) -> String {
         .collect();
     if !paused.is_empty() {
         parts.push(paused.join("\n"));
+    }
+    let outages = outages::lines(view);
+    if !outages.is_empty() {
+        parts.push(outages.join("\n"));
     }
     if !failures.is_empty() {
         parts.push(table(&["tier", "job", "class", "kind", "failed"], failures));

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::credits;
+use super::{credits, outages};
 use crate::{
     app::App,
     args::{Format, RunArgs, SubmitArgs},
@@ -155,6 +155,7 @@ async fn finish_here(
 /// Says how a batch ended, and what to do next.
 pub(crate) fn ended(app: &App, view: &BatchView) -> Exit {
     say!("{}", summary(view));
+    outages::tell(app, view);
     let exit = Exit::of_batch(view.summary.status);
     if exit == Exit::Failures {
         say!("  what failed, and why:   {}", app.hint("failures last"));

@@ -82,7 +82,7 @@ impl JobRun {
 }
 
 impl Dispatch {
-    /// Notes how attempts ended. Where too many failed: the job, how many failed, and of how many.
+    /// Notes how attempts ended: before the report is. Where too many failed: the job, how many failed, and of how many.
     pub(crate) fn noted(
         &mut self,
         outcome: &Outcome,
@@ -94,9 +94,14 @@ impl Dispatch {
             tier: outcome.tier,
             job: outcome.job.clone(),
         };
+        let slots = match tally.slowed {
+            0 => 0,
+            _ => self.slots_for(outcome.chunk),
+        };
         let run = self.jobs.entry(key.clone()).or_default();
+        run.pressure.note(tally, (run.out.len(), slots), now);
         let counts = (tally.ended, tally.failed);
-        let seen = run.window.note(tally.breaker, counts, now)?;
+        let seen = run.window.note(tally.breaker?, counts, now)?;
         Some((key, seen))
     }
 

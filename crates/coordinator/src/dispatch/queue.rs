@@ -33,6 +33,10 @@ pub(super) fn queue_of(
             u64::from(run.probe.is_none())
         }
     };
+    if run.kind.is_none() {
+        run.pressure.restore(job.concurrency);
+    }
+    let room = run.pressure.room(run.out.len());
     let kind = *run
         .kind
         .get_or_insert_with(|| Kind::of(&key.batch.namespace, spec));
@@ -42,7 +46,7 @@ pub(super) fn queue_of(
         namespace: key.batch.namespace.clone(),
         pool: pool_of(spec),
         priority: spec.priority,
-        ready: candidates.count.min(most),
+        ready: candidates.count.min(most).min(room),
         together: candidates.together,
         unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),

@@ -1,7 +1,10 @@
 //! Noticing that the other side of a job is away.
 
 use redrive_broker::Broker;
-use redrive_domain::{decide, subject, time::Timestamp, work::Outcome};
+use redrive_domain::{
+    decide, event::Event, pause::JobRef, status::BatchStatus, subject, time::Timestamp,
+    work::Outcome,
+};
 
 use super::Leader;
 use crate::{
@@ -31,9 +34,33 @@ impl<B: Broker> Leader<'_, B> {
         };
         tracing::warn!(batch = %key, tier = job.tier, job = %job.job, failed = seen.0, of = seen.1, "an outage: the job is held up");
         ::metrics::counter!(metrics::BREAKERS).increment(1);
-        let event = decide::open(outcome, &tally, seen, now);
-        self.emit(round, &key, origin, event);
-        self.opened.push(job);
+        if let Some(event) = decide::open(outcome, &tally, seen, now) {
+            self.emit(round, &key, origin, event);
+            self.opened.push(job);
+        }
+    }
+
+    /// Tells the log how much of a job is out at once, where that has changed much.
+    pub(super) fn tell_limits(&mut self, now: Timestamp, round: &mut Round) {
+        for (key, concurrency, kind) in self.dispatch.limits_to_tell(now) {
+            let job = self
+                .batches
+                .get(&key.batch)
+                .filter(|batch| batch.status == BatchStatus::Running)
+                .and_then(|batch| batch.job(key.tier, &key.job));
+            if job.is_none_or(|(_, job)| job.concurrency == concurrency || job.open.is_empty()) {
+                continue;
+            }
+            let event = Event::DispatchLimited {
+                job: JobRef {
+                    tier: key.tier,
+                    job: key.job,
+                },
+                concurrency,
+                kind,
+            };
+            self.emit(round, &key.batch, &Origin::state(), event);
+        }
     }
 
     /// What no worker has begun need not fail as well.

@@ -71,6 +71,7 @@ impl<B: Broker> Leader<'_, B> {
         }
         self.look_who_serves(&mut round, now);
         self.heal(&mut round, now).await;
+        self.tell_limits(now, &mut round);
         self.append(round).await?;
         self.look_for_unclaimed(now).await?;
         self.keep_snapshot();

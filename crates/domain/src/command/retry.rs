@@ -10,6 +10,7 @@ use crate::{
     limits::{MAX_RETRIES, MAX_RETRY_COUNT, RETRY_FINGERPRINTS, RETRY_KINDS},
     pipeline::{SpecError, TierNum},
     plan::Plan,
+    share::Share,
     time::Timestamp,
 };
 
@@ -57,6 +58,12 @@ pub struct Retry {
     /// Nothing of it is executed before this time, for instance because the other side asked to be left alone until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// Try this part of the documents first, at least one and spread evenly, and the rest only if they succeed well enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Share>,
+    /// How large a part of that sample has to succeed; 90% unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_success: Option<Share>,
     /// Do nothing: answer with what would be done, and with a plan of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -76,6 +83,8 @@ impl Default for Retry {
             max_retries: None,
             fingerprints: None,
             not_before: None,
+            canary: None,
+            canary_success: None,
             dry_run: false,
             plan: None,
         }
@@ -114,6 +123,10 @@ impl Retry {
                     format!("is {tier}: the batch has tiers 0 to {last}"),
                 );
             }
+        }
+        if self.canary_success.is_some() && self.canary.is_none() {
+            let message = "says how well a sample has to succeed, but canary names no sample";
+            error("canary_success", message.to_owned());
         }
         let kinds = self.kinds.as_ref().map_or(0, Vec::len);
         if kinds > RETRY_KINDS {
@@ -177,6 +190,20 @@ pub struct Retried {
     pub by_kind: BTreeMap<FailureKind, u64>,
     /// Failed units that are left as they are, and why.
     pub excluded: Excluded,
+    /// What of it is tried first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Sampled>,
+}
+
+/// The part of a retry that is tried first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampled {
+    /// Documents of the sample.
+    pub documents: u64,
+    /// Units of the sample.
+    pub units: u64,
+    /// The part of these units that has to succeed.
+    pub success: Share,
 }
 
 /// Why failed units are left out of a retry.

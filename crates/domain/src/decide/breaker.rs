@@ -14,30 +14,31 @@ use crate::{
     work::Outcome,
 };
 
-/// What a report adds to what a breaker watches.
+/// What a report says of the other side of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
-    /// How the job wants to be watched.
-    pub breaker: Breaker,
+    /// When the job is to be held up, where it may be.
+    pub breaker: Option<Breaker>,
     /// Attempts that ended.
     pub ended: u64,
     /// Of these, those that failed as the other side's fault.
     pub failed: u64,
     /// What the last of them failed with.
     pub last: Option<Failure>,
+    /// Attempts that failed because the other side cannot keep up.
+    pub slowed: u64,
 }
 
-/// What of a report counts, where its job has a breaker that is not open.
+/// What of a report counts, where its job is not held up.
 #[must_use]
 pub fn tally(batch: &BatchState, outcome: &Outcome) -> Option<Tally> {
     let (spec, job) = batch.job(outcome.tier, &outcome.job)?;
-    let breaker = spec.breaker.filter(|_| job.paused.is_none())?;
-    if batch.status != BatchStatus::Running {
+    if batch.status != BatchStatus::Running || job.paused.is_some() {
         return None;
     }
     let live = job.outstanding(&outcome.units().minus(&outcome.returned), outcome.attempt);
     let mut ended = live.and_len(&outcome.completed.or(&outcome.skipped));
-    let mut failed = 0;
+    let (mut failed, mut slowed) = (0, 0);
     let mut last = None;
     for group in &outcome.failures {
         let count = live.and_len(&group.units);
@@ -47,35 +48,42 @@ pub fn tally(batch: &BatchState, outcome: &Outcome) -> Option<Tally> {
         ended += count;
         if is_outage(&group.failure) {
             failed += count;
+            let keeps_up =
+                ![FailureKind::RATE_LIMITED, FailureKind::TIMEOUT].contains(&group.failure.kind);
+            slowed += if keeps_up { 0 } else { count };
             last = Some(group.failure.clone());
         }
     }
     (ended > 0).then_some(Tally {
-        breaker,
+        breaker: spec.breaker,
         ended,
         failed,
         last,
+        slowed,
     })
 }
 
 /// Opens the breaker of a job of which so many of the latest attempts failed. It is decided before the report that led to
 /// it, so that none of the failures of that report counts against a budget.
 #[must_use]
-pub fn open(outcome: &Outcome, tally: &Tally, (failed, of): (u64, u64), at: Timestamp) -> Event {
-    let breaker = tally.breaker;
+pub fn open(
+    outcome: &Outcome,
+    tally: &Tally,
+    (failed, of): (u64, u64),
+    at: Timestamp,
+) -> Option<Event> {
+    let breaker = tally.breaker?;
     let failure = tally.last.as_ref();
-    paused(
-        outcome,
-        Outage {
-            failed,
-            of,
-            window: breaker.window,
-            until: until(breaker, 0, failure, at),
-            probes: 0,
-            kind: failure.map_or(FailureKind::UNAVAILABLE, |it| it.kind.clone()),
-            message: failure.map(|it| it.message.clone()).unwrap_or_default(),
-        },
-    )
+    let outage = Outage {
+        failed,
+        of,
+        window: breaker.window,
+        until: until(breaker, 0, failure, at),
+        probes: 0,
+        kind: failure.map_or(FailureKind::UNAVAILABLE, |it| it.kind.clone()),
+        message: failure.map(|it| it.message.clone()).unwrap_or_default(),
+    };
+    Some(paused(outcome, outage))
 }
 
 /// Of these units, the one that is to be tried next while a breaker is open. Probes are spread over all of them, by the

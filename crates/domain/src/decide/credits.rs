@@ -2,6 +2,7 @@
 
 use super::{Decision, command, retry};
 use crate::{
+    canary::Part,
     command::{Accepted, Command, Refusal, SetCredits, Start},
     credits::{Charge, Ledger, Month, NO_BATCH},
     event::Event,
@@ -131,13 +132,33 @@ fn begun(batch: &BatchState, events: &[Event]) -> UnitSet {
             Event::DocumentsAdded { first, count, .. } if batch.start == Start::AtOnce => {
                 documents.add(&UnitSet::run(*first, *count));
             }
-            Event::RetryScheduled { selected, .. } => {
-                selected.iter().for_each(|part| documents.add(&part.units));
+            Event::RetryScheduled {
+                selected, canary, ..
+            } => {
+                // What waits for a sample is paid for with it: nothing of a retry is refused later.
+                let rest = match canary {
+                    Some(Part::Sample { rest, .. }) => rest.as_slice(),
+                    _ => &[],
+                };
+                for part in selected.iter().chain(rest) {
+                    documents.add(&batch.documents_of(&part.units));
+                }
+                documents.add(&stopped(batch));
             }
+            Event::DispatchResumed { .. } => documents.add(&stopped(batch)),
             _ => {}
         }
     }
     documents
+}
+
+/// Documents that go on with a batch that was aborted: what was held for them was given back then.
+fn stopped(batch: &BatchState) -> UnitSet {
+    if batch.aborted.is_none() {
+        return UnitSet::new();
+    }
+    let over = batch.completed_documents().or(&batch.failed_documents());
+    UnitSet::run(0, batch.documents).minus(&over)
 }
 
 /// A set in parts, each of which fits in an event.

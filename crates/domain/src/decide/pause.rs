@@ -29,9 +29,19 @@ pub(super) fn pause(batch: &BatchState, pause: &Pause) -> Result<Decision, Refus
 }
 
 pub(super) fn resume(batch: &BatchState, resume: &Resume) -> Result<Decision, Refusal> {
-    let jobs = jobs_of(batch, resume.tier, resume.job.as_ref())?;
-    Ok(decision(batch, wanted(batch, jobs, true), |jobs| {
-        Event::DispatchResumed { jobs }
+    let mut jobs = jobs_of(batch, resume.tier, resume.job.as_ref())?;
+    if batch.aborted.is_some() {
+        // Whatever has something left to do goes on.
+        jobs.retain(|at| {
+            batch
+                .job(at.tier, &at.job)
+                .is_some_and(|(_, job)| !job.open.is_empty())
+        });
+    } else {
+        jobs = wanted(batch, jobs, true);
+    }
+    Ok(decision(batch, jobs, |jobs| Event::DispatchResumed {
+        jobs,
     }))
 }
 

@@ -1,10 +1,12 @@
 use super::{Decision, refuse_if_cancelled};
 use crate::{
-    command::{Accepted, Excluded, Refusal, Retried, Retry, Stale},
+    canary::{self, Canary, Part},
+    command::{Accepted, Excluded, Refusal, Retried, Retry, Sampled, Stale},
     event::{Event, Selected},
     limits::{DIFFERENCE_SHOWN, SET_BYTES_PER_EVENT},
     plan::Plan,
     segments::Segments,
+    share::Share,
     state::BatchState,
     units::{Ordinal, UnitSet},
 };
@@ -15,8 +17,10 @@ pub(super) fn retry(batch: &BatchState, retry: &Retry) -> Result<Decision, Refus
     }
     retry.validate(batch.tiers.len())?;
     refuse_if_cancelled(batch, "retried")?;
-    let (selected, retried) = select(batch, retry);
+    refuse_second_sample(batch, retry)?;
+    let (selected, mut retried) = select(batch, retry);
     if retry.dry_run {
+        retried.canary = in_events(batch, retry, selected.clone()).1;
         let plan = Plan::new(&batch.key, batch.last_seq, retry, &selected);
         return Ok(Decision {
             events: Vec::new(),
@@ -47,6 +51,7 @@ fn planned(batch: &BatchState, plan: &Plan, asked: &Retry) -> Result<Decision, R
     let retry = plan.retry();
     retry.validate(batch.tiers.len())?;
     refuse_if_cancelled(batch, "retried")?;
+    refuse_second_sample(batch, &retry)?;
     let (selected, retried) = select(batch, &retry);
     if !plan.is_for(&selected) {
         return Err(Refusal::Stale(Stale {
@@ -62,7 +67,9 @@ fn planned(batch: &BatchState, plan: &Plan, asked: &Retry) -> Result<Decision, R
 pub(super) fn documents(batch: &BatchState, retry: &Retry) -> UnitSet {
     let mut documents = UnitSet::new();
     let (selected, _) = select(batch, retry);
-    selected.iter().for_each(|part| documents.add(&part.units));
+    selected
+        .iter()
+        .for_each(|part| documents.add(&batch.documents_of(&part.units)));
     documents
 }
 
@@ -102,26 +109,20 @@ fn carry_out(
     batch: &BatchState,
     retry: &Retry,
     selected: Vec<Selected>,
-    retried: Retried,
+    mut retried: Retried,
     plan_seq: Option<u64>,
 ) -> Decision {
-    let mut parts = in_parts(selected, batch.segments.as_ref());
-    let last = parts.pop().unwrap_or_default();
-    let event = |selected, last| Event::RetryScheduled {
-        mode: retry.retry_mode,
-        tier_nums: retry.tier_nums.clone().unwrap_or_default(),
-        kinds: retry.kinds.clone().unwrap_or_default(),
-        fingerprints: retry.fingerprints.clone().unwrap_or_default(),
-        max_retry_count: retry.max_retry_count,
-        max_retries: retry.max_retries,
-        selected,
-        excluded: retried.excluded.clone(),
-        last,
-        plan_seq,
-        not_before: retry.not_before,
-    };
-    let mut events: Vec<Event> = parts.into_iter().map(|part| event(part, false)).collect();
-    events.push(event(last, true));
+    let (parts, sampled) = in_events(batch, retry, selected);
+    retried.canary = sampled;
+    let last = parts.len().saturating_sub(1);
+    let events = parts
+        .into_iter()
+        .enumerate()
+        .map(|(place, (selected, part))| {
+            let why = (retried.excluded.clone(), plan_seq);
+            canary::scheduled(retry, selected, part, why, place == last)
+        })
+        .collect();
     Decision {
         events,
         accepted: Accepted {
@@ -129,6 +130,75 @@ fn carry_out(
             ..batch.accepted()
         },
     }
+}
+
+type Parts = Vec<(Vec<Selected>, Option<Part>)>;
+
+/// A selection as events tell of it, and what of it is tried first.
+fn in_events(
+    batch: &BatchState,
+    retry: &Retry,
+    selected: Vec<Selected>,
+) -> (Parts, Option<Sampled>) {
+    let segments = batch.segments.as_ref();
+    let whole = |parts: Vec<Vec<Selected>>| parts.into_iter().map(|part| (part, None)).collect();
+    let Some(share) = retry.canary else {
+        return (
+            whole(in_parts(selected, segments, SET_BYTES_PER_EVENT)),
+            None,
+        );
+    };
+    let success = retry.canary_success.unwrap_or(Share::NINE_OF_TEN);
+    // Both halves of a part may be as large as the part.
+    let parts = in_parts(selected, segments, SET_BYTES_PER_EVENT / 2);
+    let split: Vec<_> = parts
+        .iter()
+        .map(|part| canary::split(part.clone(), share, segments))
+        .collect();
+    if split.iter().all(|(_, rest)| rest.is_empty()) {
+        return (whole(parts), None);
+    }
+    let (mut documents, mut units) = (0, 0);
+    for (sample, _) in &split {
+        let mut all = UnitSet::new();
+        for part in sample {
+            all.add(&batch.documents_of(&part.units));
+            units += part.units.len();
+        }
+        documents += all.len();
+    }
+    let sampled = Sampled {
+        documents,
+        units,
+        success,
+    };
+    let part = |(sample, rest)| {
+        let part = Part::Sample {
+            share,
+            success,
+            rest,
+        };
+        (sample, Some(part))
+    };
+    (split.into_iter().map(part).collect(), Some(sampled))
+}
+
+fn refuse_second_sample(batch: &BatchState, retry: &Retry) -> Result<(), Refusal> {
+    let is_open = batch.canary.as_ref().is_some_and(Canary::is_open);
+    if is_open && retry.canary.is_some() {
+        return Err(Refusal::conflict(
+            "a sample of an earlier retry is still being tried: wait until it is judged (status tells), or retry without \
+             a canary",
+        ));
+    }
+    Ok(())
+}
+
+/// The next part of what follows a sample that succeeded, or its judgement.
+pub(super) fn after_sample(batch: &BatchState) -> Option<Event> {
+    canary::settle(batch, |rest| {
+        in_parts(rest, batch.segments.as_ref(), SET_BYTES_PER_EVENT)
+    })
 }
 
 /// The failed units that the command means, and why others are left out.
@@ -203,13 +273,17 @@ fn spent(batch: &BatchState, most: u8, failed: &UnitSet) -> UnitSet {
 
 /// Splits a selection that is too large for one event, by ordinals: all units of a document stay in one part, so that
 /// its retry is counted once.
-fn in_parts(selected: Vec<Selected>, segments: Option<&Segments>) -> Vec<Vec<Selected>> {
+fn in_parts(
+    selected: Vec<Selected>,
+    segments: Option<&Segments>,
+    most: usize,
+) -> Vec<Vec<Selected>> {
     let size: usize = selected.iter().map(|s| s.units.encoded_size()).sum();
-    if size <= SET_BYTES_PER_EVENT {
+    if size <= most {
         return vec![selected];
     }
     // At worst each ordinal takes a bit in the set of each job.
-    let bits = SET_BYTES_PER_EVENT / selected.len().max(1) * 8;
+    let bits = most / selected.len().max(1) * 8;
     let window = Ordinal::try_from(bits).unwrap_or(Ordinal::MAX).max(1 << 16);
     let end = selected
         .iter()
@@ -257,7 +331,7 @@ mod tests {
                 units: every_other(u32::from(tier)),
             })
             .collect();
-        let parts = in_parts(selected.clone(), None);
+        let parts = in_parts(selected.clone(), None, SET_BYTES_PER_EVENT);
         assert!(parts.len() > 1);
         for part in &parts {
             let size: usize = part.iter().map(|s| s.units.encoded_size()).sum();

@@ -1,4 +1,4 @@
-use super::credits;
+use super::{credits, retry::after_sample};
 use crate::{event::Event, pipeline::TierNum, state::BatchState, status::BatchStatus};
 
 /// What follows from a state by itself takes at most so many events: three a tier, one for the batch, and for the credits
@@ -11,6 +11,9 @@ pub const STEPS: usize = 1_024;
 pub fn settle(batch: &BatchState) -> Option<Event> {
     if batch.status != BatchStatus::Running {
         return credits::close(batch);
+    }
+    if let Some(event) = after_sample(batch) {
+        return Some(event);
     }
     let mut settled = batch.submitted;
     for (num, tier) in (0..).zip(&batch.tiers) {
@@ -27,6 +30,14 @@ pub fn settle(batch: &BatchState) -> Option<Event> {
                 failed: batch.documents_of(&failed).len(),
             });
         }
+    }
+    // After what is over anyway: a batch that ends with too many failures has failed, however that came about.
+    if let (Some(failed), Some(max_failed)) = (batch.too_many_failed(), batch.pipeline.max_failed) {
+        return Some(Event::BatchAborted {
+            failed,
+            max_failed,
+            open: batch.counts().open,
+        });
     }
     settled.then(|| {
         let counts = batch.counts();

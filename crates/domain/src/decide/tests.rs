@@ -2,6 +2,7 @@
 
 mod attempts;
 mod breaker;
+mod canary;
 mod cancel;
 mod commands;
 mod credits;
@@ -11,6 +12,7 @@ mod fingerprints;
 mod flow;
 mod heal;
 mod invariants;
+mod max_failed;
 mod outcomes;
 mod pause;
 mod plan;

@@ -9,6 +9,7 @@ impl BatchState {
         }
         self.status = BatchStatus::Cancelled;
         self.ended_at = Some(at);
+        self.canary = None;
         for tier in &mut self.tiers {
             if !tier.status.is_over() {
                 tier.status = BatchStatus::Cancelled;

@@ -36,7 +36,22 @@ impl BatchState {
     }
 
     pub(super) fn resume(&mut self, jobs: &[JobRef]) -> Option<()> {
-        self.each(jobs, |job| job.paused.take().is_some())
+        let is_open = |at: &JobRef| {
+            self.job(at.tier, &at.job)
+                .is_some_and(|(_, job)| !job.open.is_empty())
+        };
+        let goes_on = self.aborted.is_some() && jobs.iter().any(is_open);
+        if goes_on {
+            self.go_on();
+        }
+        let resumed = self.each(jobs, |job| job.paused.take().is_some());
+        (goes_on || resumed.is_some()).then_some(())
+    }
+
+    pub(super) fn limit(&mut self, job: &JobRef, concurrency: Option<u32>) -> Option<()> {
+        self.each(std::slice::from_ref(job), |job| {
+            std::mem::replace(&mut job.concurrency, concurrency) != concurrency
+        })
     }
 
     /// Nothing, where none of them is changed.

@@ -1,7 +1,8 @@
 //! Executing failed units again.
 
 use crate::{
-    event::Selected, state::BatchState, status::BatchStatus, time::Timestamp, units::UnitSet,
+    canary::Part, event::Selected, state::BatchState, status::BatchStatus, time::Timestamp,
+    units::UnitSet,
 };
 
 impl BatchState {
@@ -10,6 +11,7 @@ impl BatchState {
         selected: &[Selected],
         max_retries: Option<u8>,
         not_before: Option<Timestamp>,
+        part: Option<&Part>,
         last: bool,
         at: Timestamp,
     ) -> Option<()> {
@@ -18,7 +20,12 @@ impl BatchState {
         }
         let mut documents = UnitSet::new();
         // All of it or nothing.
-        if !selected.iter().all(|s| self.job(s.tier, &s.job).is_some()) {
+        let rest = match part {
+            Some(Part::Sample { rest, .. }) => rest.as_slice(),
+            Some(Part::Rest) | None => &[],
+        };
+        let is_there = |s: &Selected| self.job(s.tier, &s.job).is_some();
+        if !selected.iter().chain(rest).all(is_there) {
             return None;
         }
         for Selected { tier, job, units } in selected {
@@ -40,11 +47,17 @@ impl BatchState {
             documents.add(&units);
         }
         if !documents.is_empty() {
-            self.retries.increment(&self.documents_of(&documents));
-            // A decision in several events is one round.
-            self.rounds = self.rounds.saturating_add(u32::from(last));
+            let documents = self.documents_of(&documents).into_owned();
+            self.retries.increment(&documents);
+            // A decision in several events is one round, and so is one that was tried on a sample first.
+            let is_round = last && part != Some(&Part::Rest);
+            self.rounds = self.rounds.saturating_add(u32::from(is_round));
             self.status = BatchStatus::Running;
             self.ended_at = None;
+            self.excused.remove(&documents);
+            if self.aborted.is_some() {
+                self.go_on();
+            }
         }
         Some(())
     }

@@ -63,7 +63,10 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
         | Event::CreditsLimitSet { .. }
         | Event::CreditsReserved { .. }
         | Event::CreditsSettled { .. }
-        | Event::CreditsReleased { .. } => {}
+        | Event::CreditsReleased { .. }
+        | Event::BatchAborted { .. }
+        | Event::CanaryJudged { .. }
+        | Event::DispatchLimited { .. } => {}
     }
     Ok(envelope)
 }

@@ -37,6 +37,8 @@ struct Story {
     created: bool,
     submitted: bool,
     cancelled_seq: Option<u64>,
+    /// Whether it was given up, and nobody has gone on since.
+    aborted: bool,
     documents: u32,
     /// The names of the jobs, by tier.
     jobs: Vec<Vec<JobName>>,
@@ -267,7 +269,15 @@ impl Story {
                     }
                 }
             }
-            Event::DispatchResumed { jobs } => self.paused.retain(|job, _| !jobs.contains(job)),
+            Event::BatchAborted { .. } => {
+                if std::mem::replace(&mut self.aborted, true) {
+                    found.push("it is given up twice".to_owned());
+                }
+            }
+            Event::DispatchResumed { jobs } => {
+                self.aborted = false;
+                self.paused.retain(|job, _| !jobs.contains(job));
+            }
             Event::BatchCompleted {
                 completed, failed, ..
             } => self.complete(*completed, *failed, found),
@@ -295,6 +305,7 @@ impl Story {
                 self.end(attempt, units, Ending::Again { due: None }, at, found);
             }
             Event::RetryScheduled { selected, .. } => {
+                self.aborted &= selected.is_empty();
                 for part in selected {
                     self.paused
                         .retain(|at, _| (at.tier, &at.job) != (part.tier, &part.job));
@@ -345,6 +356,9 @@ impl Story {
         found: &mut Vec<String>,
     ) {
         let (tier, number) = (attempt.tier, attempt.number);
+        if self.aborted {
+            found.push("an attempt ends after the batch was given up".to_owned());
+        }
         for ordinal in units.iter() {
             let mut problem = |what: String| {
                 found.push(format!(

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{BatchSummary, credits::BatchCredits};
 use crate::{
+    canary::Canary,
     failure::{FailureClass, FailureKind},
     ids::{HandlerName, JobName, ResourceClass},
     pause::Paused,
     pipeline::TierNum,
     segments::Segments,
-    state::{BatchState, JobState, TierState},
+    share::Share,
+    state::{Aborted, BatchState, JobState, TierState},
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::UnitSet,
@@ -31,6 +33,12 @@ pub struct BatchView {
     pub ended_at: Option<Timestamp>,
     /// Retries that were decided.
     pub retries: u32,
+    /// That too much of it failed, where that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<Aborted>,
+    /// The last retry that was tried on a sample first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryView>,
     /// The tiers.
     pub tiers: Vec<TierView>,
     /// The log sequence of the batch's last event.
@@ -146,6 +154,44 @@ pub struct JobView {
     /// Since when it has work that no live worker serves, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphaned: Option<Timestamp>,
+    /// How many units of it are out at once, where the other side cannot keep up with more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+}
+
+/// How a retry does that was tried on a sample first, in units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryView {
+    /// The sample.
+    pub sample: u64,
+    /// Of the sample, those that have ended.
+    pub ended: u64,
+    /// Of these, those that succeeded.
+    pub succeeded: u64,
+    /// The part that has to succeed.
+    pub success: Share,
+    /// Units that wait for that.
+    pub rest: u64,
+    /// Whether it did, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<bool>,
+}
+
+impl CanaryView {
+    fn of(canary: &Canary, batch: &BatchState) -> Self {
+        let (ended, succeeded) = match canary.judged {
+            Some(judged) => (judged.sample, judged.succeeded),
+            None => canary.progress(batch),
+        };
+        Self {
+            sample: canary.size(),
+            ended,
+            succeeded,
+            success: canary.success,
+            rest: canary.rest.iter().map(|part| part.units.len()).sum(),
+            passed: canary.judged.map(|judged| judged.passed),
+        }
+    }
 }
 
 impl BatchView {
@@ -221,6 +267,7 @@ impl BatchView {
                         paused: job.paused.clone(),
                         superseded_attempts: job.superseded,
                         orphaned: job.orphaned,
+                        concurrency: job.concurrency,
                     })
                     .collect(),
             })
@@ -231,6 +278,11 @@ impl BatchView {
             submitted_at: batch.submitted_at,
             ended_at: batch.ended_at,
             retries: batch.rounds,
+            aborted: batch.aborted,
+            canary: batch
+                .canary
+                .as_ref()
+                .map(|canary| CanaryView::of(canary, batch)),
             tiers,
             last_seq: batch.last_seq,
             as_of: batch.last_seq,

@@ -19,7 +19,7 @@ fn outage(story: &Story) -> Option<&Outage> {
 fn opened_by(mut story: Story, outcome: &Outcome) -> Story {
     let tally = decide::tally(story.state(), outcome).expect("it counts");
     let seen = (tally.failed, tally.ended);
-    let event = decide::open(outcome, &tally, seen, story.now.at);
+    let event = decide::open(outcome, &tally, seen, story.now.at).expect("there is a breaker");
     story.fold(event, Cause::Chunk(outcome.chunk));
     story.reported(outcome)
 }
@@ -183,7 +183,7 @@ fn only_what_ended_counts_and_only_where_there_is_a_breaker() {
             .push(crate::work::FailedUnits { units, failure });
     }
     let tally = decide::tally(story.state(), &outcome).expect("it counts");
-    assert_eq!((tally.ended, tally.failed), (16, 10));
+    assert_eq!((tally.ended, tally.failed, tally.slowed), (16, 10, 0));
     assert_eq!(tally.last, Some(away()));
     // A second report of the same attempt is none.
     let story = story.reported(&outcome);
@@ -193,7 +193,13 @@ fn only_what_ended_counts_and_only_where_there_is_a_breaker() {
     let mut pipeline = (*batch.pipeline).clone();
     pipeline.tiers[0].jobs[0].breaker = None;
     batch.pipeline = pipeline.into();
-    assert_eq!(decide::tally(story.state(), &outcome), None);
+    let tally = decide::tally(story.state(), &outcome).expect("it counts");
+    assert_eq!(decide::open(&outcome, &tally, (10, 10), story.now.at), None);
+    let slow = report(&story, 0..3, Failure::new(FailureKind::TIMEOUT, "too long"));
+    assert_eq!(
+        decide::tally(story.state(), &slow).map(|it| it.slowed),
+        Some(3)
+    );
 }
 
 #[test]
