@@ -1,6 +1,7 @@
 //! The command line.
 
 mod control;
+mod heal;
 mod history;
 mod look;
 mod roles;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use redrive_domain::{ids::Namespace, pipeline::TierNum, query::BatchRef};
 
 pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
+pub(crate) use heal::HealArgs;
 pub(crate) use history::{EventsArgs, ReplayArgs};
 pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     Retry(RetryArgs),
     /// Hand nothing more of a batch out until it is resumed
     Pause(PauseArgs),
+    /// Look for what is stuck or executed twice, and put it right
+    Heal(HealArgs),
     /// Stop a batch
     Cancel(CancelArgs),
     /// Print events of the log, one JSON object a line

@@ -6,6 +6,7 @@ pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod generate;
+pub(crate) mod heal;
 pub(crate) mod history;
 pub(crate) mod look;
 pub(crate) mod roles;

@@ -25,7 +25,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        bench, config, control, demo, doctor, generate, history, look, roles, run, top, workers,
+        bench, config, control, demo, doctor, generate, heal, history, look, roles, run, top,
+        workers,
     },
     exit::Exit,
     settings::Settings,
@@ -129,6 +130,7 @@ async fn use_system(
         Command::Batches(args) => look::batches(&app, args).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => control::cancel(&app, args).await,
+        Command::Heal(args) => heal::heal(&app, args).await,
         Command::Pause(args) => control::pause(&app, args).await,
         Command::Resume(args) => control::resume(&app, args).await,
         Command::Top => top::top(&app).await,

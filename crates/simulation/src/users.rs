@@ -6,10 +6,11 @@ use redrive_broker::{Broker, Message};
 use redrive_client::{Client, ClientError};
 use redrive_domain::{
     command::{
-        Accepted, AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode,
-        Submit, Written,
+        Accepted, AddDocuments, Cancel, Command, Create, Heal, Pause, Refusal, Resume, Retry,
+        RetryMode, Submit, Written,
     },
     document::Document,
+    heal::HealAction,
     ids::{CommandId, JobName},
     plan::Plan,
     subject,
@@ -188,7 +189,7 @@ impl User {
 
     /// What may be asked at any time.
     fn later(&mut self) -> Wish {
-        let command = match self.dice.count(0..=17) {
+        let command = match self.dice.count(0..=20) {
             0 | 1 => Command::Cancel(Cancel::default()),
             2 => self.page(self.plan.documents(), 1),
             3 => Command::Submit(Submit::default()),
@@ -213,6 +214,7 @@ impl User {
                     ..Retry::default()
                 })
             }
+            18..=20 => Command::Heal(self.heal()),
             number => Command::Retry(Retry {
                 dry_run: number <= 14,
                 ..self.retry()
@@ -242,6 +244,20 @@ impl User {
             max_retry_count: *self.dice.pick(&[1, 3, 10, 10, 11]),
             max_retries: *self.dice.pick(&[None, Some(1), Some(3), Some(4)]),
             ..Retry::default()
+        }
+    }
+
+    /// Most of what is handed out again so is well, and goes on where it was.
+    fn heal(&mut self) -> Heal {
+        let action = match self.dice.happens(0.8) {
+            true => HealAction::DetectStuck,
+            false => HealAction::KillDuplicates,
+        };
+        Heal {
+            tier: *self.dice.pick(&[None, None, Some(0), Some(1), Some(9)]),
+            fix: self.dice.happens(0.6),
+            idle_seconds: *self.dice.pick(&[None, Some(1), Some(1), Some(3)]),
+            ..Heal::new(action)
         }
     }
 

@@ -43,6 +43,9 @@ pub(crate) struct CoordinatorArgs {
     /// A name that no other coordinator has [default: host and process]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// How often to put right what is surely stuck or executed twice; 0s for never [default: 30s]
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) heal_every: Option<Millis>,
     #[command(flatten)]
     pub(crate) http: HttpArg,
 }

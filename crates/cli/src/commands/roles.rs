@@ -80,7 +80,8 @@ pub(crate) async fn coordinator(
     let broker = app::connect(settings, url(settings)).await?;
     let name = args.name.unwrap_or_else(|| identity::unique("coordinator"));
     tracing::info!(name, "coordinator");
-    let config = redrive_coordinator::Config::new(name);
+    let mut config = redrive_coordinator::Config::new(name);
+    config.heal_every = args.heal_every.unwrap_or(settings.heal_every).into();
     vigil.coordinator(&broker, &config);
     redrive_coordinator::run(broker, config, stop).await?;
     Ok(Exit::Done)
