@@ -82,8 +82,14 @@ impl User {
             sleep(pause).await;
             self.give(&wish).await;
         }
+        // While much of it is handed out.
+        for _ in 0..*self.dice.pick(&[0, 0, 4]) {
+            sleep(self.dice.ms(0..=2_000)).await;
+            let heal = Command::Heal(self.heal());
+            let wish = self.wish(heal);
+            self.give(&wish).await;
+        }
         if self.dice.happens(0.3) {
-            // While much of it is handed out.
             sleep(self.dice.ms(0..=2_000)).await;
             let cancel = self.wish(Command::Cancel(Cancel::default()));
             self.give(&cancel).await;
