@@ -3,12 +3,12 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use redrive_nats_server::testing::TestServer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Ended, Home, Running, is_alive, signal, until};
+use support::{Ended, Home, Running, is_alive, python, signal, until};
 
 /// How long anything may take on a slow and busy machine.
 const BOUND: Duration = Duration::from_secs(60);
@@ -18,7 +18,7 @@ struct System {
     workers: Vec<Running>,
     _roles: [Running; 2],
     home: Home,
-    _server: TestServer,
+    server: TestServer,
 }
 
 impl System {
@@ -34,7 +34,7 @@ impl System {
                 home.start("projector", ["projector"]),
             ],
             home,
-            _server: server,
+            server,
         }
     }
 
@@ -130,7 +130,7 @@ fn processes_that_are_really_stuck_are_shown_and_with_fix_executed_again() {
     assert!(is_alive(frozen) && is_alive(deaf), "a look changes nothing");
     let told = system.heal(&["--idle", "1s"]).exits(0);
     assert!(told.stdout.contains("no sign of life"), "{}", told.stdout);
-    let told = told.says("2 of 2 chunks in progress are stuck; 0 handed out again.");
+    let told = told.says("2 of 2 chunks in progress are stuck; none handed out again.");
     // What it says to do is what is done.
     let hint = told
         .stderr
@@ -161,6 +161,53 @@ fn processes_that_are_really_stuck_are_shown_and_with_fix_executed_again() {
         .count();
     assert_eq!(fixed, 2);
     system.home.run(["replay", "last", "--verify"]).exits(0);
+}
+
+/// A worker that forgets all about timeouts: in its first attempt it goes on for ever.
+const FORGETFUL: &str = r#"
+import asyncio, sys
+sys.path.insert(0, "examples")
+from worker import Worker
+
+class Forgetful(Worker):
+    async def attempt(self, handler, chunk, unit):
+        if chunk["attempt"] == 1:
+            await asyncio.Event().wait()
+        return "completed", None
+
+asyncio.run(Forgetful({"forgets": None}, "cpu", 1).run(sys.argv[1]))
+"#;
+
+#[test]
+fn what_a_worker_does_not_end_is_handed_out_again_past_its_deadline_by_itself() {
+    let requirements =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/requirements.txt");
+    let packages = python::packages(&requirements.canonicalize().unwrap());
+    let mut system = System::start("1s");
+    system.home.examples();
+    system.home.file("forgetful.py", FORGETFUL);
+    let mut command = Command::new("python3");
+    command.args(["forgetful.py", &system.server.client_url()]);
+    system.home.settle(&mut command);
+    let worker = command.env("PYTHONPATH", &packages);
+    system.workers.push(system.home.launch("python", worker));
+    let job = json!({ "name": "work", "handler": "forgets", "timeout": "500ms" });
+    system.submit(&job, &["a"]);
+    system.is_over();
+    let told = system.events("heal.stuck_detected");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let event = &told[0]["event"];
+    assert_eq!(
+        (&event["reason"], &event["fixed"]),
+        (&json!("past_deadline"), &json!(true))
+    );
+    // It had its time: that is an attempt.
+    assert_eq!(event["counted"], json!([[0, 0]]));
+    let done = system.events("documents.completed");
+    assert_eq!(done.len(), 1);
+    assert_eq!(done[0]["event"]["attempt"]["number"], 2);
+    signal(system.workers[0].pid(), Signal::TERM);
+    system.workers[0].end();
 }
 
 /// Writes down its process by attempt, and waits until it may end.

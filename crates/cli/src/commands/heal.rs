@@ -78,7 +78,9 @@ fn conclude(app: &App, batch: BatchId, heal: &Heal, healed: &Healed) {
             say!(
                 "{found} of {chunks} in progress {} stuck; {} handed out again.",
                 if found == 1 { "is" } else { "are" },
-                if fixed == found {
+                if fixed == 0 {
+                    "none".to_owned()
+                } else if fixed == found {
                     "all".to_owned()
                 } else {
                     fixed.to_string()
