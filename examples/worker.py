@@ -85,6 +85,7 @@ class Held:
         self.message = message
         self.chunk = msgpack.unpackb(message.data)
         self.left = set(ordinals(self.chunk["units"]))  # not reported yet
+        self.running, self.taken_at, self.alive_at = set(), now(), now()
         self.stopped = asyncio.Event()
         self.clear()
 
@@ -129,7 +130,10 @@ class Worker:
 
     async def heartbeat(self):
         in_flight = [
-            {"chunk": held.chunk["id"], "units": as_ranges(held.left), **held.address()}
+            {
+                "chunk": held.chunk["id"], "units": as_ranges(held.left), **held.address(),
+                "running": as_ranges(held.running), "taken_at": held.taken_at, "alive_at": held.alive_at,
+            }  # fmt: skip
             for held in self.held
         ]
         beat = {
@@ -143,8 +147,12 @@ class Worker:
     async def told(self, message):
         [(what, about)] = msgpack.unpackb(message.data).items()
         for held in self.held:
-            batch = {"namespace": held.chunk["namespace"], "batch": held.chunk["batch"]}
-            if about == (held.chunk["id"] if what == "stop_chunk" else batch):
+            mine = {
+                "stop_chunk": held.chunk["id"],
+                "stop_batch": {"namespace": held.chunk["namespace"], "batch": held.chunk["batch"]},
+                "stop_execution": {"worker": self.name, "chunk": held.chunk["id"]},
+            }
+            if what in mine and about == mine[what]:
                 held.stopped.set()
 
     async def consumer(self, handler):
@@ -208,7 +216,7 @@ class Worker:
             if self.draining.is_set():
                 held.done["returned"].append(unit)
                 continue
-            began = time.monotonic()
+            began, held.running = time.monotonic(), {unit}
             running = asyncio.create_task(self.attempt(handler, held.chunk, unit))
             stopped = asyncio.create_task(held.stopped.wait())
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -216,6 +224,7 @@ class Worker:
             if not running.done():
                 running.cancel()
                 return
+            held.running, held.alive_at = set(), now()
             held.busy += int((time.monotonic() - began) * 1000)
             self.note(held, unit, *running.result())
             if held.size > 128 * 1024 or time.monotonic() - held.since > 1:

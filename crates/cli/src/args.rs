@@ -2,6 +2,7 @@
 
 mod control;
 mod credits;
+mod heal;
 mod history;
 mod look;
 mod roles;
@@ -16,6 +17,7 @@ use redrive_domain::{ids::Namespace, pipeline::TierNum, query::BatchRef};
 
 pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
 pub(crate) use credits::CreditsArgs;
+pub(crate) use heal::HealArgs;
 pub(crate) use history::{EventsArgs, Of, ReplayArgs, Show};
 pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
@@ -105,6 +107,8 @@ pub(crate) enum Command {
     Retry(RetryArgs),
     /// Hand nothing more of a batch out until it is resumed
     Pause(PauseArgs),
+    /// Look for what is stuck or executed twice, and put it right
+    Heal(HealArgs),
     /// Stop a batch
     Cancel(CancelArgs),
     /// Print events of the log, one JSON object a line

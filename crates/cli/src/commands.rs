@@ -8,6 +8,7 @@ pub(crate) mod credits;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod generate;
+pub(crate) mod heal;
 pub(crate) mod history;
 pub(crate) mod look;
 mod outages;

@@ -25,8 +25,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        archive, bench, config, control, credits, demo, doctor, generate, history, look, roles,
-        run, time, top, workers,
+        archive, bench, config, control, credits, demo, doctor, generate, heal, history, look,
+        roles, run, time, top, workers,
     },
     exit::Exit,
     settings::Settings,
@@ -134,6 +134,7 @@ async fn use_system(
         Command::Credits(args) => credits::credits(&app, args).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => control::cancel(&app, args).await,
+        Command::Heal(args) => heal::heal(&app, args).await,
         Command::Pause(args) => control::pause(&app, args).await,
         Command::Resume(args) => control::resume(&app, args).await,
         Command::Top => top::top(&app).await,

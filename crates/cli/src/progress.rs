@@ -75,6 +75,12 @@ impl Bars {
             if waiting > 0 {
                 notes.push(format!("{waiting} waiting to try again"));
             }
+            for job in tier.jobs.iter().filter(|job| job.orphaned.is_some()) {
+                notes.push(format!(
+                    "no live worker serves {} with class {}",
+                    job.handler, job.class
+                ));
+            }
             bar.set_message(notes.join(", "));
         }
     }

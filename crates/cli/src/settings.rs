@@ -11,7 +11,10 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 use redrive_broker::nats;
-use redrive_domain::ids::Namespace;
+use redrive_domain::{
+    ids::Namespace,
+    time::{InvalidSpan, Millis},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) output: Format,
     /// Where a role answers with its metrics and its health; nowhere unless said.
     pub(crate) http: Option<SocketAddr>,
+    /// How often a coordinator puts right what is stuck.
+    pub(crate) heal_every: Millis,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,10 +47,31 @@ struct File {
     data: Option<PathBuf>,
     output: Format,
     http: Option<SocketAddr>,
+    heal_every: Span,
+}
+
+/// A span of time as people write it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Span(Millis);
+
+impl TryFrom<String> for Span {
+    type Error = InvalidSpan;
+    fn try_from(text: String) -> Result<Self, InvalidSpan> {
+        text.parse().map(Self)
+    }
 }
 
 /// Names of settings in the environment, without the prefix.
-const VARIABLES: [&str; 6] = ["nats_url", "creds", "namespace", "data", "output", "http"];
+const VARIABLES: [&str; 7] = [
+    "nats_url",
+    "creds",
+    "namespace",
+    "data",
+    "output",
+    "http",
+    "heal_every",
+];
 
 /// What the environment and the file say.
 struct Given {
@@ -66,6 +92,7 @@ fn given(global: &Global) -> anyhow::Result<Given> {
     let figment = Figment::new()
         .merge(Serialized::default("namespace", "default"))
         .merge(Serialized::default("output", "table"))
+        .merge(Serialized::default("heal_every", "30s"))
         .merge(Toml::file(&file))
         .merge(Env::prefixed("REDRIVE_").only(&VARIABLES));
     Ok(Given {
@@ -93,6 +120,7 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
         data: data.unwrap_or_else(|| given.dirs.data_dir().join("redrive")),
         output: global.output.unwrap_or(file.output),
         http: file.http,
+        heal_every: file.heal_every.0,
     })
 }
 
@@ -177,6 +205,11 @@ pub(crate) fn explain(global: &Global) -> anyhow::Result<Vec<Setting>> {
             name: "http",
             value: settings.http.map(|address| address.to_string()),
             origin: given.origin("http"),
+        },
+        Setting {
+            name: "heal_every",
+            value: Some(settings.heal_every.to_string()),
+            origin: given.origin("heal_every"),
         },
         Setting {
             name: "config",

@@ -10,6 +10,7 @@ use redrive_domain::{
     event::{Attempt, Envelope, Event},
     evolve::{Batches, evolve_among},
     failure::FailureKind,
+    heal::StuckReason,
     ids::{BatchId, BatchKey, CommandId, Namespace, WorkerId},
     invariants::{History, violations},
     pause::{JobRef, PauseReason},
@@ -486,6 +487,15 @@ fn kind_of(event: &Event) -> &'static str {
             PauseReason::Breaker(_) => "breakers that opened",
         },
         Event::RetryScheduled { plan_seq, .. } if plan_seq.is_some() => "plans carried out",
+        Event::StuckDetected {
+            fixed: true,
+            reason,
+            ..
+        } => match reason {
+            StuckReason::NoOwner => "units taken from nobody alive",
+            StuckReason::PastDeadline => "units taken that were past their deadline",
+            StuckReason::NoSignOfLife => "units taken that showed no sign of life",
+        },
         event => event.name(),
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct Plan {
 pub(crate) struct Keeping {
     pub(crate) snapshots: SnapshotsKept,
     pub(crate) over: usize,
+    pub(crate) heal_every: Duration,
 }
 
 impl Keeping {
@@ -48,6 +49,7 @@ impl Keeping {
                 ])
                 .clone(),
             over: *dice.pick(&[0, 1, 128]),
+            heal_every: Duration::from_millis(*dice.pick(&[0, 500, 3_000, 30_000])),
         }
     }
 }

@@ -47,6 +47,7 @@ impl Role {
                 config.seed = Some(link.number());
                 config.snapshots = keeping.snapshots.clone();
                 config.over_kept = keeping.over;
+                config.heal_every = keeping.heal_every;
                 redrive_coordinator::run(broker, config, stop)
                     .map(|end| end.map_err(|error| error.to_string()))
                     .boxed()

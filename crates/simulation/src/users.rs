@@ -6,12 +6,13 @@ use redrive_broker::{Broker, Message};
 use redrive_client::{Client, ClientError};
 use redrive_domain::{
     command::{
-        Accepted, AddDocuments, Cancel, Command, Create, Pause, Refusal, Resume, Retry, RetryMode,
-        SetCredits, Submit, Written,
+        Accepted, AddDocuments, Cancel, Command, Create, Heal, Pause, Refusal, Resume, Retry,
+        RetryMode, SetCredits, Submit, Written,
     },
     credits::NO_BATCH,
     decide::ANY_BUCKET,
     document::Document,
+    heal::HealAction,
     ids::{BatchKey, Bucket, CommandId, JobName},
     pause::Paused,
     plan::Plan,
@@ -89,8 +90,14 @@ impl User {
             sleep(pause).await;
             self.give(&wish).await;
         }
+        // While much of it is handed out.
+        for _ in 0..*self.dice.pick(&[0, 0, 4]) {
+            sleep(self.dice.ms(0..=2_000)).await;
+            let heal = Command::Heal(self.heal());
+            let wish = self.wish(heal);
+            self.give(&wish).await;
+        }
         if self.dice.happens(0.3) {
-            // While much of it is handed out.
             sleep(self.dice.ms(0..=2_000)).await;
             let cancel = self.wish(Command::Cancel(Cancel::default()));
             self.give(&cancel).await;
@@ -222,7 +229,7 @@ impl User {
 
     /// What may be asked at any time.
     fn later(&mut self) -> Wish {
-        let command = match self.dice.count(0..=19) {
+        let command = match self.dice.count(0..=22) {
             0 | 1 => Command::Cancel(Cancel::default()),
             2 => self.page(self.plan.documents(), 1),
             3 => Command::Submit(Submit::default()),
@@ -247,7 +254,8 @@ impl User {
                     ..Retry::default()
                 })
             }
-            18.. => return self.limit(),
+            18..=19 => return self.limit(),
+            20.. => Command::Heal(self.heal()),
             number => Command::Retry(Retry {
                 dry_run: number <= 14,
                 ..self.retry()
@@ -287,6 +295,20 @@ impl User {
                 false => None,
             },
             ..Retry::default()
+        }
+    }
+
+    /// Most of what is handed out again so is well, and goes on where it was.
+    fn heal(&mut self) -> Heal {
+        let action = match self.dice.happens(0.8) {
+            true => HealAction::DetectStuck,
+            false => HealAction::KillDuplicates,
+        };
+        Heal {
+            tier: *self.dice.pick(&[None, None, Some(0), Some(1), Some(9)]),
+            fix: self.dice.happens(0.6),
+            idle_seconds: *self.dice.pick(&[None, Some(1), Some(1), Some(3)]),
+            ..Heal::new(action)
         }
     }
 

@@ -46,6 +46,9 @@ pub(crate) struct CoordinatorArgs {
     /// How long a worker may be silent before it counts as lost, at least 2s: it says each second that it is there
     #[arg(long, default_value = "4s", value_name = "SPAN")]
     pub(crate) worker_timeout: Millis,
+    /// How often to put right what is surely stuck or executed twice; 0s for never [default: 30s]
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) heal_every: Option<Millis>,
     #[command(flatten)]
     pub(crate) http: HttpArg,
 }

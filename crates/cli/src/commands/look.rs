@@ -160,6 +160,18 @@ pub(super) fn show(view: &BatchView) -> String {
     if !outages.is_empty() {
         parts.push(outages.join("\n"));
     }
+    let orphaned: Vec<String> = view
+        .orphaned()
+        .map(|(tier, job, since)| {
+            format!(
+                "orphaned: {} in tier {tier} since {since}: no live worker serves handler {} with class {}",
+                job.job, job.handler, job.class
+            )
+        })
+        .collect();
+    if !orphaned.is_empty() {
+        parts.push(orphaned.join("\n"));
+    }
     if !failures.is_empty() {
         parts.push(table(&["tier", "job", "class", "kind", "failed"], failures));
     }

@@ -88,6 +88,7 @@ pub(crate) async fn coordinator(
     tracing::info!(name, "coordinator");
     let mut config = redrive_coordinator::Config::new(name);
     config.worker_timeout = args.worker_timeout.into();
+    config.heal_every = args.heal_every.unwrap_or(settings.heal_every).into();
     vigil.coordinator(&broker, &config);
     redrive_coordinator::run(broker, config, stop).await?;
     Ok(Exit::Done)

@@ -206,13 +206,13 @@ fn judge(spec: &JobSpec, out: &Out, seen: &Seen, idle: Option<Millis>) -> Option
 }
 
 fn past_deadline(spec: &JobSpec, out: &Out, holder: &Holder, at: Timestamp) -> Option<Case> {
-    let (since, allowed, overdue) = match &holder.running {
-        Some(running) => {
-            let units = running.units.and(&out.units);
-            (running.since, add(spec.timeout, GRACE), units)
-        }
-        None => {
-            // Some unit has to end within its timeout. Which of them run is not known, unless there is but one.
+    let running = holder.running.as_ref();
+    let told = running.map(|running| (running.since, running.units.and(&out.units)));
+    let (since, allowed, overdue) = match told {
+        Some((since, units)) if !units.is_empty() => (since, add(spec.timeout, GRACE), units),
+        // Some unit has to end within its timeout: a worker that says of none that it runs does not say what it does, or
+        // is held up by a handler that never lets go. Which of the units has had its time is known where there is but one.
+        _ => {
             let one = match out.units.len() {
                 1 => out.units.clone(),
                 _ => UnitSet::new(),
@@ -221,8 +221,7 @@ fn past_deadline(spec: &JobSpec, out: &Out, holder: &Holder, at: Timestamp) -> O
             (holder.alive_at, add(twice, GRACE_UNTOLD), one)
         }
     };
-    let runs = holder.running.is_none() || !overdue.is_empty();
-    (runs && at.since(since) > allowed).then(|| Case {
+    (at.since(since) > allowed).then(|| Case {
         reason: StuckReason::PastDeadline,
         since: since.plus(spec.timeout),
         overdue,

@@ -142,7 +142,9 @@ impl History {
         }
         let act = story.and_then(|story| story.commands.get(&id));
         match act {
-            None if accepted.repeated || accepted.plan.is_some() || found_nothing(accepted) => None,
+            None if accepted.repeated || accepted.plan.is_some() => None,
+            // Where it broke off half way, the rest may have been put right by then.
+            act if found_nothing(accepted) && act.is_none_or(|act| !act.whole) => None,
             Some(act)
                 if act.whole
                     && accepted.plan.is_none()

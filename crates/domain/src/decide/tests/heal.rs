@@ -77,13 +77,13 @@ fn reasons(story: &Story) -> Vec<(StuckReason, bool)> {
 }
 
 /// Timeouts are 300 seconds, and there are 3 attempts.
-fn running() -> Story {
+fn running_batch() -> Story {
     given("a | b").documents(10)
 }
 
 #[test]
 fn what_gets_on_is_not_stuck() {
-    let story = running()
+    let story = running_batch()
         .command(Command::Heal(detect(seen(vec![out(1, 0..5, 30)]))))
         .accepted()
         .and_nothing_happens();
@@ -94,7 +94,7 @@ fn what_gets_on_is_not_stuck() {
 #[test]
 fn what_is_past_its_deadline_is_told_of_and_with_fix_handed_out_again() {
     let look = detect(seen(vec![out(1, 0..1, 311), out(2, 1..2, 309)]));
-    let story = running()
+    let story = running_batch()
         .command(Command::Heal(look.clone()))
         .accepted()
         .events(&["heal.stuck_detected", "heal.stuck_detected"]);
@@ -133,7 +133,7 @@ fn what_is_past_its_deadline_is_told_of_and_with_fix_handed_out_again() {
 fn a_command_of_several_events_is_carried_out_once() {
     let look = detect(seen(vec![out(1, 0..1, 315), out(2, 1..2, 315)]));
     let fix = Command::Heal(Heal { fix: true, ..look });
-    let story = running().command_with_id(5, &fix).accepted();
+    let story = running_batch().command_with_id(5, &fix).accepted();
     assert_eq!(healed(&story).stuck.len(), 2);
     story.command_with_id(5, &fix).repeated();
 }
@@ -189,7 +189,7 @@ fn what_nobody_alive_has_is_stuck() {
         passed_over(5, 4, Some(at(14))),
         passed_over(6, 5, None),
     ]);
-    let mut story = running();
+    let mut story = running_batch();
     let events = heal_by_itself(story.state(), &seen);
     let chunks: Vec<_> = events.iter().map(chunk_of).collect();
     assert_eq!(chunks, [1, 2, 4]);
@@ -220,8 +220,8 @@ fn a_worker_that_does_not_say_what_runs_is_given_longer() {
         it.holder.as_mut().unwrap().running = None;
         it
     };
-    let seen = seen(vec![untold(1, 0..3, 629), untold(2, 3..6, 631)]);
-    let events = heal_by_itself(running().state(), &seen);
+    let look = seen(vec![untold(1, 0..3, 629), untold(2, 3..6, 631)]);
+    let events = heal_by_itself(running_batch().state(), &look);
     let [
         Event::StuckDetected {
             units: found,
@@ -234,12 +234,20 @@ fn a_worker_that_does_not_say_what_runs_is_given_longer() {
     };
     // Which of the three has had its time is not known.
     assert_eq!((found, counted), (&units(3..6), &UnitSet::new()));
+    // One that says of nothing that it runs is held up before it could say so.
+    let idle = |seconds_ago| {
+        let mut it = out(1, 0..1, seconds_ago);
+        let running = it.holder.as_mut().unwrap().running.as_mut();
+        running.unwrap().units = UnitSet::new();
+        heal_by_itself(running_batch().state(), &seen(vec![it])).len()
+    };
+    assert_eq!((idle(629), idle(631)), (0, 1));
 }
 
 #[test]
 fn no_sign_of_life_is_for_who_asks() {
     let quiet = seen(vec![out(1, 0..1, 20)]);
-    let story = running();
+    let story = running_batch();
     assert_eq!(heal_by_itself(story.state(), &quiet), []);
     let ask = |idle, fix| {
         Command::Heal(Heal {
@@ -259,11 +267,11 @@ fn no_sign_of_life_is_for_who_asks() {
 #[test]
 fn what_is_not_outstanding_any_more_is_not_stuck() {
     let seen = seen(vec![out(1, 0..5, 500)]);
-    let story = running().done(0, "a", 0..5);
+    let story = running_batch().done(0, "a", 0..5);
     assert_eq!(heal_by_itself(story.state(), &seen), []);
-    let story = running().worker_lost(0, "a", 0..5);
+    let story = running_batch().worker_lost(0, "a", 0..5);
     assert_eq!(heal_by_itself(story.state(), &seen), []);
-    let story = running().command(cancel());
+    let story = running_batch().command(cancel());
     assert_eq!(heal_by_itself(story.state(), &seen), []);
     story
         .command(Command::Heal(Heal {
@@ -282,7 +290,10 @@ fn only_the_tier_that_was_named_is_looked_at() {
             ..detect(seen(vec![out(1, 0..1, 500)]))
         })
     };
-    let story = running().command(look(1)).accepted().and_nothing_happens();
+    let story = running_batch()
+        .command(look(1))
+        .accepted()
+        .and_nothing_happens();
     story
         .command(look(0))
         .events(&["heal.stuck_detected"])
@@ -317,7 +328,7 @@ fn what_makes_no_sense_is_refused() {
         ),
     ];
     for (heal, words) in wrong {
-        running()
+        running_batch()
             .command(Command::Heal(heal))
             .refused("invalid", words);
     }
@@ -350,7 +361,7 @@ fn executions_that_do_not_count_are_told_of_once_by_itself_and_whenever_somebody
         superseded("w1", 1, 0..3, false),
         superseded("w2", 2, 2..5, true),
     ];
-    let mut story = running();
+    let mut story = running_batch();
     let events = heal_by_itself(story.state(), &seen);
     let [Event::DuplicatesKilled { superseded, .. }] = &events[..] else {
         panic!("{events:?}");
