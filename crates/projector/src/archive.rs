@@ -259,7 +259,7 @@ impl Archive {
     pub fn timeline(&self) -> impl Iterator<Item = Result<TimelineRow, ArchiveError>> + '_ {
         let mut spots = self.spots().iter().take(self.until);
         let mut chapters = Some(Chapters::default());
-        let mut next = move || {
+        let next = move || {
             for spot in spots.by_ref() {
                 let read = self.event(*spot).map(|event| {
                     let (seq, envelope) = event?;
@@ -271,7 +271,7 @@ impl Archive {
             }
             chapters.take().and_then(Chapters::rest).map(Ok)
         };
-        std::iter::from_fn(move || next()).flat_map(|chapter| match chapter {
+        std::iter::from_fn(next).flat_map(|chapter| match chapter {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],
         })

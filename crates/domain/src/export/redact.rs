@@ -12,7 +12,7 @@ use crate::{
 
 /// The same event without inline data and URIs of documents, outputs, parameters of jobs, and details of failures (the
 /// end of standard error), and without names of pipelines and tiers that are more than a word. Ids, places, statuses, failures with their messages, and times stay, so that it folds to the
-/// same but for these names and the parameters.
+/// same but for these names, the parameters, and the detail of why a job is paused.
 ///
 /// # Errors
 /// Where documents cannot be read.
