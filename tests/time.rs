@@ -224,6 +224,8 @@ fn an_incident_is_mailed_and_replayed_with_no_broker() {
     away.run(["replay", "nowhere.jsonl"])
         .exits(2)
         .says("names no batch");
+    away.run(["replay", &whole, "--show", "failures", "-o", "jsonl"])
+        .exits(0);
     assert!(!away.data().exists(), "no system was started");
     assert_eq!(away.processes(), []);
 }

@@ -120,6 +120,10 @@ pub(crate) enum Command {
     /// Tell what happened to a batch, in few lines
     Timeline(TimelineArgs),
     /// Write a batch to standard output as a file that can be mailed, and replayed with no broker
+    ///
+    /// It holds the namespace, the ids of documents, failures with their messages, names of workers and users, and times;
+    /// and, unless --redact leaves them out: URIs and inline data of documents, outputs, parameters of jobs with the
+    /// environment and headers that are written there, and details of failures.
     Export(ExportArgs),
     /// List the batches of the namespace, the last one first
     Batches(BatchesArgs),

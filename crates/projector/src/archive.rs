@@ -256,22 +256,25 @@ impl Archive {
     }
 
     /// What happened up to the moment, line by line. It blocks.
-    ///
-    /// # Errors
-    /// Where an event cannot be read any more, or `tell` fails.
-    pub fn timeline<E: From<ArchiveError>>(
-        &self,
-        mut tell: impl FnMut(TimelineRow) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut chapters = Chapters::default();
-        for spot in self.spots().iter().take(self.until) {
-            let Some((seq, envelope)) = self.event(*spot)? else {
-                continue;
-            };
-            let over = chapters.take(seq, &envelope).into_iter().flatten();
-            over.into_iter().try_for_each(&mut tell)?;
-        }
-        chapters.rest().into_iter().flatten().try_for_each(tell)
+    pub fn timeline(&self) -> impl Iterator<Item = Result<TimelineRow, ArchiveError>> + '_ {
+        let mut spots = self.spots().iter().take(self.until);
+        let mut chapters = Some(Chapters::default());
+        let next = move || {
+            for spot in spots.by_ref() {
+                let read = self.event(*spot).map(|event| {
+                    let (seq, envelope) = event?;
+                    chapters.as_mut()?.take(seq, &envelope)
+                });
+                if let Some(over) = read.transpose() {
+                    return Some(over);
+                }
+            }
+            chapters.take().and_then(Chapters::rest).map(Ok)
+        };
+        std::iter::from_fn(next).flat_map(|chapter| match chapter {
+            Ok(rows) => rows.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        })
     }
 
     /// Folds all of it afresh, and checks that the state is sound and comes to what it came to for the program that wrote

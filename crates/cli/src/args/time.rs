@@ -32,9 +32,6 @@ pub(crate) struct TimelineArgs {
     pub(crate) limit: Option<usize>,
 }
 
-/// What it writes: the namespace, the ids of documents, failures with their messages, names of workers and users, times;
-/// and, unless --redact leaves them out: URIs and inline data of documents, outputs, parameters of jobs with their
-/// environment and headers, and details of failures.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]

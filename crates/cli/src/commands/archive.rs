@@ -120,12 +120,8 @@ pub(crate) async fn replay(format: Format, args: ReplayArgs) -> anyhow::Result<E
             output::list(format, failures(&archive), None, &FAILURES, look::failure).await?;
         }
         Some(Show::Timeline) => {
-            let mut rows = Vec::new();
-            archive.timeline(|row| {
-                rows.push(Ok::<_, ArchiveError>(row));
-                Ok::<_, ArchiveError>(())
-            })?;
-            output::list(format, stream::iter(rows), None, &TIMELINE, time::line).await?;
+            let rows = stream::iter(archive.timeline());
+            output::list(format, rows, None, &TIMELINE, time::line).await?;
         }
         Some(Show::State) => match format {
             Format::Table => output::line(&look::show(&archive.status()))?,

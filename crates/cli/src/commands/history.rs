@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     args::{EventsArgs, Format, ReplayArgs},
-    exit::{Exit, failed},
+    exit::{Exit, failed, usage},
     output, say,
 };
 
@@ -145,6 +145,9 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
 }
 
 pub(crate) async fn replay(app: &App, args: ReplayArgs) -> anyhow::Result<Exit> {
+    if args.show.is_some() {
+        return Err(usage("--show is for a file that `redrive export` wrote"));
+    }
     let batch = args.batch();
     let filter = filter_of(app, batch).await?;
     let until = args.until.map_or(Until::End, Until::from);

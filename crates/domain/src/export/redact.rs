@@ -5,13 +5,14 @@ use serde_json::Value;
 use crate::{
     event::{Envelope, Event},
     failure::Failure,
+    ids::is_name,
     packed::{Packed, Unreadable},
     pause::PauseReason,
 };
 
 /// The same event without inline data and URIs of documents, outputs, parameters of jobs, and details of failures (the
-/// end of standard error). Ids, places, statuses, failures with their messages, and times stay, so that it folds to the
-/// same but for the parameters.
+/// end of standard error), and without names of pipelines and tiers that are more than a word. Ids, places, statuses, failures with their messages, and times stay, so that it folds to the
+/// same but for these names, the parameters, and the detail of why a job is paused.
 ///
 /// # Errors
 /// Where documents cannot be read.
@@ -19,7 +20,9 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
     // Without a wildcard, so that whoever adds an event thinks of what it carries.
     match &mut envelope.event {
         Event::BatchCreated { pipeline, .. } => {
+            plain(&mut pipeline.name);
             for tier in &mut pipeline.tiers {
+                plain(&mut tier.name);
                 for job in &mut tier.jobs {
                     job.params = Value::Null;
                 }
@@ -69,6 +72,13 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
         | Event::DispatchLimited { .. } => {}
     }
     Ok(envelope)
+}
+
+/// Where nobody gave a name, `run` calls a pipeline by its command, with all that stands in it.
+fn plain(name: &mut String) {
+    if !is_name(name) {
+        *name = "redacted".to_owned();
+    }
 }
 
 fn without_detail(failure: &mut Failure) {

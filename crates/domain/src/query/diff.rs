@@ -14,6 +14,9 @@ use crate::{
     units::{Ordinal, UnitSet},
 };
 
+/// Failures of a document that are named.
+const FAILURES: usize = 16;
+
 /// Asks what changed between two moments, document by document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,9 +117,13 @@ pub struct Standing {
     /// The jobs of that tier that it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<JobName>,
-    /// The jobs of that tier in which it failed.
+    /// How it failed in that tier, the first 16 ways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<JobFailure>,
+    /// Units of it that are open in that tier: one a job, or one a segment and job.
+    pub open_units: u64,
+    /// Units of it that are failed in that tier.
+    pub failed_units: u64,
     /// How often it has been retried.
     pub retry_count: u32,
 }
@@ -151,7 +158,14 @@ impl fmt::Display for Standing {
             }
             before = ", ";
         }
-        Ok(())
+        let (units, named) = (
+            self.open_units + self.failed_units,
+            self.open.len() + self.failures.len(),
+        );
+        match usize::try_from(units) {
+            Ok(units) if units <= named => Ok(()),
+            _ => write!(f, " ({units} units)"),
+        }
     }
 }
 
@@ -178,7 +192,8 @@ impl<'a> Moment<'a> {
             .iter()
             .zip(batch.tiers.iter().skip(1).map(Some).chain([None]))
         {
-            cancelled.add(&stopped_in(tier, next).and(&all));
+            let stopped = documents_of(batch, stopped_in(tier, next));
+            cancelled.add(&stopped.and(&all));
         }
         cancelled.remove(&failed);
         cancelled.remove(&completed);
@@ -214,33 +229,49 @@ impl<'a> Moment<'a> {
         if !self.all.contains(document) {
             return None;
         }
+        let units = units_of(self.batch, document);
         let tiers = (0..).zip(&self.batch.tiers);
-        let entered = tiers.filter(|(_, tier)| tier.entered.contains(document));
+        let entered = tiers.filter(|(_, tier)| !tier.entered.is_disjoint(&units));
         let tier: TierNum = entered.map(|(num, _)| num).last().unwrap_or(0);
         let mut standing = Standing {
             status: self.status(document),
             tier,
             open: Vec::new(),
             failures: Vec::new(),
+            open_units: 0,
+            failed_units: 0,
             retry_count: self.batch.retries.get(document),
         };
         for (_, spec, job) in self.batch.jobs().filter(|(num, _, _)| *num == tier) {
-            if job.open.contains(document) {
+            let open = job.open.and_len(&units);
+            if open > 0 {
                 standing.open.push(spec.name.clone());
+                standing.open_units += open;
             }
-            let failed = job
-                .failed_by_kind()
-                .find(|(_, _, units)| units.contains(document));
-            if let Some((class, kind, _)) = failed {
-                standing.failures.push(JobFailure {
-                    job: spec.name.clone(),
-                    class,
-                    kind: kind.clone(),
-                });
+            for (class, kind, failed) in job.failed_by_kind() {
+                let failed = failed.and_len(&units);
+                if failed > 0 && standing.failures.len() < FAILURES {
+                    standing.failures.push(JobFailure {
+                        job: spec.name.clone(),
+                        class,
+                        kind: kind.clone(),
+                    });
+                }
+                standing.failed_units += failed;
             }
         }
         Some(standing)
     }
+}
+
+/// The units of a document.
+fn units_of(_: &BatchState, document: Ordinal) -> UnitSet {
+    [document].into()
+}
+
+/// The documents that units are of.
+fn documents_of(_: &BatchState, units: UnitSet) -> UnitSet {
+    units
 }
 
 /// Units that some job of a tier stopped, that have nothing left to do there and did not go on.
@@ -343,10 +374,10 @@ fn differing(before: &Moment<'_>, after: &Moment<'_>) -> UnitSet {
     }
     for ((_, _, was), (_, _, is)) in before.batch.jobs().zip(after.batch.jobs()) {
         found.add(&was.open.xor(&is.open));
+        // What failed and was not failed before was open then.
         found.add(&failed_otherwise(was, is));
-        found.add(&failed_otherwise(is, was));
     }
-    found.and(&after.all)
+    documents_of(after.batch, found).and(&after.all)
 }
 
 /// Units that are failed in the one, and not with the same class and kind in the other.

@@ -295,13 +295,8 @@ async fn a_file_answers_as_the_projector_does() {
         };
         assert_eq!(archive.failures(&all).await.unwrap().items, theirs.items);
         let theirs: Page<TimelineRow> = ok(&log.broker, "a", "timeline", ask).await;
-        let mut rows = Vec::new();
-        let told = archive.timeline(|row| {
-            rows.push(row);
-            Ok::<_, ArchiveError>(())
-        });
-        told.unwrap();
-        assert_eq!(rows, theirs.items);
+        let rows: Result<Vec<_>, _> = archive.timeline().collect();
+        assert_eq!(rows.unwrap(), theirs.items);
         let checked = archive.verify().unwrap();
         assert_eq!((checked.events, checked.problems), (11, Vec::new()));
     }

@@ -98,6 +98,42 @@ proptest! {
 }
 
 #[test]
+fn a_document_that_failed_again_in_the_same_way_has_changed() {
+    let event = |event: serde_json::Value| following(serde_json::from_value(event).unwrap());
+    let failed = event(serde_json::json!({ "documents.failed": {
+        "attempt": { "tier": 0, "job": "a", "number": 1, "chunk": uuid::Uuid::nil() },
+        "class": "transient", "kind": "network",
+        "units": [{ "units": [[1, 2]], "failure": { "kind": "network", "message": "x" } }],
+    }}));
+    let retried = event(serde_json::json!({ "documents.retry_scheduled": {
+        "mode": "all", "tier_nums": [], "max_retry_count": 3, "max_retries": null, "last": true,
+        "selected": [{ "tier": 0, "job": "a", "units": [[2, 2]] }],
+        "excluded": { "class": {}, "retry_limit": 0, "tier": 0, "kind": 0 },
+    }}));
+    let added = following(Event::DocumentsAdded {
+        first: 0,
+        count: 4,
+        documents: crate::packed::Packed::new(&Vec::new()).unwrap(),
+    });
+    let submitted = following(Event::BatchSubmitted { documents: 4 });
+    let (mut state, mut before) = (None, None);
+    for (seq, envelope) in (1..).zip([created(), added, submitted, failed.clone(), retried, failed])
+    {
+        if seq == 5 {
+            before = state.clone();
+        }
+        evolve(&mut state, seq, &envelope);
+    }
+    let (before, after) = (before.unwrap(), state.unwrap());
+    let changes = Changes::between(Some(&before), &after);
+    assert_eq!(*changes.documents(), [2].into());
+    let (was, is) = changes.of(2).unwrap();
+    let was = was.unwrap();
+    assert_eq!((was.retry_count, is.retry_count), (0, 1));
+    assert_eq!(was.failures, is.failures);
+}
+
+#[test]
 fn a_standing_reads_as_a_sentence() {
     let name = |name: &str| JobName::new(name).unwrap();
     let mut standing = Standing {
@@ -109,6 +145,8 @@ fn a_standing_reads_as_a_sentence() {
             class: FailureClass::Transient,
             kind: FailureKind::NETWORK,
         }],
+        open_units: 1,
+        failed_units: 1,
         retry_count: 2,
     };
     assert_eq!(
@@ -117,8 +155,11 @@ fn a_standing_reads_as_a_sentence() {
     );
     standing.failures.clear();
     standing.status = DocumentStatus::Open;
+    assert_eq!(standing.to_string(), "open in tier 1: shout (2 units)");
+    standing.failed_units = 0;
     assert_eq!(standing.to_string(), "open in tier 1: shout");
     standing.status = DocumentStatus::Completed;
     standing.open.clear();
+    standing.open_units = 0;
     assert_eq!(standing.to_string(), "completed");
 }
