@@ -133,7 +133,7 @@ impl<'a, B: Broker> Execution<'a, B> {
     }
 
     /// Sees to it that it is known who has the units, where they may take whoever has them down.
-    pub(crate) async fn be_named(&self) {
+    pub(crate) async fn be_named(&mut self) {
         if self.chunk.strikes > 0 {
             let flights = &self.shared.flights;
             flights.be_named(&self.flight, &self.shared.broker).await;
