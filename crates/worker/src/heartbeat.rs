@@ -22,12 +22,18 @@ use crate::{
 /// Heartbeats that are not due by the clock are at least this far apart.
 const AT_LEAST_APART: Duration = Duration::from_millis(100);
 
+/// What a worker serves, and how.
+pub(crate) struct Served {
+    pub(crate) handlers: Vec<HandlerName>,
+    /// How processes are kept within their memory and CPUs, where handlers start any.
+    pub(crate) limits: Option<&'static str>,
+}
+
 /// Says what the worker holds, every while and shortly after it took something, until `gone`.
 pub(crate) async fn beat<B: Broker>(
     broker: B,
     config: Arc<Config>,
-    handlers: Vec<HandlerName>,
-    limits: Option<&'static str>,
+    served: Served,
     flights: Arc<Flights>,
     started_at: Timestamp,
     draining: CancellationToken,
@@ -36,8 +42,7 @@ pub(crate) async fn beat<B: Broker>(
     let heart = Heart {
         broker,
         config,
-        handlers,
-        limits,
+        served,
         flights,
         started_at,
     };
@@ -69,8 +74,7 @@ pub(crate) async fn beat<B: Broker>(
 struct Heart<B> {
     broker: B,
     config: Arc<Config>,
-    handlers: Vec<HandlerName>,
-    limits: Option<&'static str>,
+    served: Served,
     flights: Arc<Flights>,
     started_at: Timestamp,
 }
@@ -88,12 +92,12 @@ impl<B: Broker> Heart<B> {
             host: self.config.host.clone(),
             pid: std::process::id(),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            handlers: self.handlers.clone(),
+            handlers: self.served.handlers.clone(),
             classes: self.config.classes.clone(),
             slots: self.config.slots.get(),
             draining,
             in_flight: self.flights.list(),
-            limits: self.limits.map(str::to_owned),
+            limits: self.served.limits.map(str::to_owned),
             started_at: self.started_at,
             at: self.config.world.now(),
         };

@@ -166,8 +166,10 @@ pub async fn run<B: Broker>(
     let beating = AbortOnDropHandle::new(tokio::spawn(heartbeat::beat(
         shared.broker.clone(),
         shared.config.clone(),
-        names,
-        limits,
+        heartbeat::Served {
+            handlers: names,
+            limits,
+        },
         shared.flights.clone(),
         shared.config.world.now(),
         shared.drain.clone(),

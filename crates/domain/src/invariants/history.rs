@@ -8,7 +8,9 @@ use crate::{
     command::Accepted,
     credits::Month,
     event::{Attempt, Cause, Envelope, Event},
+    failure::FailureKind,
     ids::{BatchKey, CommandId, EventId, JobName, Namespace},
+    limits::STRIKES,
     pause::{JobRef, PauseReason},
     pipeline::TierNum,
     time::Timestamp,
@@ -66,6 +68,8 @@ struct Unit {
     /// Attempts that ended without success.
     ended: u32,
     standing: Standing,
+    /// Attempts of this round that were lost with their worker, or ran out of memory, and were followed by another.
+    strikes: u32,
     /// Its next attempt is not before this.
     due: Option<Timestamp>,
 }
@@ -83,7 +87,10 @@ enum Standing {
 enum Ending {
     Done,
     Failed,
-    Again { due: Option<Timestamp> },
+    Again {
+        due: Option<Timestamp>,
+        strike: bool,
+    },
 }
 
 impl History {
@@ -297,14 +304,24 @@ impl Story {
                 self.end(attempt, &units, Ending::Failed, at, found);
             }
             Event::AttemptFailed {
-                attempt, retry_at, ..
+                attempt,
+                retry_at,
+                kind,
+                ..
             } => {
-                let due = Some(*retry_at);
+                let again = Ending::Again {
+                    due: Some(*retry_at),
+                    strike: *kind == FailureKind::OUT_OF_MEMORY,
+                };
                 let units = envelope.event.units();
-                self.end(attempt, &units, Ending::Again { due }, at, found);
+                self.end(attempt, &units, again, at, found);
             }
             Event::WorkerLost { attempt, units } => {
-                self.end(attempt, units, Ending::Again { due: None }, at, found);
+                let again = Ending::Again {
+                    due: None,
+                    strike: true,
+                };
+                self.end(attempt, units, again, at, found);
             }
             Event::RetryScheduled { selected, .. } => {
                 self.aborted &= selected.is_empty();
@@ -321,6 +338,7 @@ impl Story {
                             ));
                         }
                         unit.standing = Standing::Open;
+                        unit.strikes = 0;
                         unit.due = None;
                     }
                 }
@@ -391,9 +409,13 @@ impl Story {
                     unit.ended = number;
                     unit.standing = Standing::Failed;
                 }
-                Ending::Again { due } => {
+                Ending::Again { due, strike } => {
                     unit.ended = number;
                     unit.due = due.or(unit.due);
+                    unit.strikes += u32::from(strike);
+                    if unit.strikes >= STRIKES {
+                        problem(format!("it has {} strikes and goes on", unit.strikes));
+                    }
                 }
             }
         }

@@ -265,13 +265,20 @@ impl<'a> Moment<'a> {
 }
 
 /// The units of a document.
-fn units_of(_: &BatchState, document: Ordinal) -> UnitSet {
-    [document].into()
+fn units_of(batch: &BatchState, document: Ordinal) -> UnitSet {
+    let mut units = UnitSet::from([document]);
+    if let Some(segments) = &batch.segments {
+        units.add(&segments.units_of(&units));
+    }
+    units
 }
 
 /// The documents that units are of.
-fn documents_of(_: &BatchState, units: UnitSet) -> UnitSet {
-    units
+fn documents_of(batch: &BatchState, units: UnitSet) -> UnitSet {
+    match &batch.segments {
+        Some(segments) => segments.documents_of(&units),
+        None => units,
+    }
 }
 
 /// Units that some job of a tier stopped, that have nothing left to do there and did not go on.

@@ -22,8 +22,10 @@ const AT_FIRST: Duration = Duration::from_millis(5);
 const YOUNG: Duration = Duration::from_millis(50);
 /// How often all processes are looked through for members of a group, at most.
 const SEARCH: Duration = Duration::from_millis(100);
-/// That search, and exact counts, take this part of the time at most: one in so many.
-const PART: u32 = 50;
+/// That search takes this part of the time at most: one in so many.
+const SEARCH_PART: u32 = 50;
+/// So do exact counts of a group that seems to have too much.
+const EXACT_PART: u32 = 10;
 /// Members of one group that are looked at.
 const MEMBERS: usize = 4_096;
 
@@ -117,7 +119,7 @@ impl Watch {
                     found.entry(group).or_default().push(pid);
                 }
                 let took = now.elapsed();
-                search_from = now + (took * PART).max(SEARCH);
+                search_from = now + (took * SEARCH_PART).max(SEARCH);
             }
             let mut pause = EVERY;
             for (number, group) in groups {
@@ -192,7 +194,7 @@ impl Group {
                 procfs::proportional_of(*pid).or_else(plain).unwrap_or(0)
             });
             sum = exact.sum();
-            members.exact_from = Some(now + now.elapsed() * PART / 5);
+            members.exact_from = Some(now + now.elapsed() * EXACT_PART);
         }
         self.peak.fetch_max(sum.max(peak), Ordering::Relaxed);
         over(sum)

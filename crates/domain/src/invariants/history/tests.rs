@@ -117,6 +117,14 @@ fn an_outcome_counts_once_and_in_its_turn() {
 }
 
 #[test]
+fn no_unit_goes_on_with_three_strikes() {
+    let mut log = Log::new();
+    log.fine(lost(1, 0));
+    log.fine(lost(2, 0));
+    log.wrong(lost(3, 0), "it has 3 strikes and goes on");
+}
+
+#[test]
 fn nothing_happens_after_a_cancellation() {
     let mut log = Log::new();
     log.fine(Event::BatchCancelled {
