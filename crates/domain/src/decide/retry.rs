@@ -318,7 +318,9 @@ fn in_parts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::JobName;
+    use crate::{
+        ids::JobName, limits::SEGMENTS_PER_DOCUMENT, pipeline::Segmentation, segments::Segmented,
+    };
 
     #[test]
     fn a_selection_too_large_for_one_event_is_split_without_loss() {
@@ -339,5 +341,43 @@ mod tests {
         }
         let total: u64 = parts.iter().flatten().map(|s| s.units.len()).sum();
         assert_eq!(total, 8_000_000);
+    }
+
+    #[test]
+    fn all_segments_of_a_document_stay_in_one_part() {
+        let at = Segmentation {
+            split: 0,
+            join: None,
+            most: SEGMENTS_PER_DOCUMENT,
+        };
+        let mut segments = Segments::new(at);
+        let counts: Vec<(u32, u32)> = (0..90).map(|d| (d, 60_000 + d)).collect();
+        let segmented = Segmented {
+            first: segments.next(),
+            counts,
+        };
+        segments.add(&segmented, &UnitSet::run(0, 90)).unwrap();
+        let units = segments.units_of(&UnitSet::run(0, 90));
+        let selected: Vec<Selected> = (1..3)
+            .map(|tier| Selected {
+                tier,
+                job: JobName::new("job").unwrap(),
+                units: units.iter().filter(|unit| unit % 2 == 0).collect(),
+            })
+            .collect();
+        let total: u64 = selected.iter().map(|s| s.units.len()).sum();
+        let parts = in_parts(selected, Some(&segments));
+        assert!(parts.len() > 1);
+        let found: u64 = parts.iter().flatten().map(|s| s.units.len()).sum();
+        assert_eq!(found, total);
+        let mut before = UnitSet::new();
+        for part in &parts {
+            let mut documents = UnitSet::new();
+            for selected in part {
+                documents.add(&segments.documents_of(&selected.units));
+            }
+            assert!(documents.is_disjoint(&before), "a retry would count twice");
+            before.add(&documents);
+        }
     }
 }
