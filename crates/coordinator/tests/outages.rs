@@ -86,7 +86,7 @@ async fn an_outage_opens_the_breaker_costs_few_attempts_and_ends_by_itself() {
     let other = Other::default();
     other.is_away(true);
     other.worker(&sim, "w");
-    let key = sim.submit(json!({ "max_attempts": 3 }), 3_000).await;
+    let key = sim.submit(json!({ "max_attempts": 3 }), 1_000).await;
     let began = Instant::now();
     let state = sim
         .until(&key, "two probes failed", |state| {
@@ -99,14 +99,14 @@ async fn an_outage_opens_the_breaker_costs_few_attempts_and_ends_by_itself() {
         "{:?}",
         began.elapsed()
     );
-    assert_eq!(state.counts().open, 3_000, "nothing has failed for good");
+    assert_eq!(state.counts().open, 1_000, "nothing has failed for good");
     let burnt = other.asked();
     assert!(burnt < 500, "{burnt} attempts were made in vain");
     other.is_away(false);
     let state = sim.over(&key).await;
     assert_eq!(state.status, BatchStatus::Completed);
     assert_eq!(outages(&sim, &key).await, (vec![2], 1));
-    assert_eq!(other.asked(), burnt + 3_000);
+    assert_eq!(other.asked(), burnt + 1_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,15 +142,15 @@ async fn an_outage_in_the_middle_is_noticed_whatever_went_well_before() {
     let _leader = sim.coordinator("a");
     let other = Other::default();
     other.worker(&sim, "w");
-    let key = sim.submit(json!({}), 5_000).await;
+    let key = sim.submit(json!({}), 2_000).await;
     sim.until(&key, "half of it is done", |state| {
-        state.counts().completed > 2_500
+        state.counts().completed > 500
     })
     .await;
     other.is_away(true);
     sim.until(&key, "it is open", |state| outage(state).is_some())
         .await;
-    assert!(other.asked() < 4_000, "{}", other.asked());
+    assert!(other.asked() < 1_500, "{}", other.asked());
     other.is_away(false);
     let state = sim.over(&key).await;
     assert_eq!(state.status, BatchStatus::Completed);

@@ -118,9 +118,9 @@ pub(crate) fn settle(
             })
         }
         Some(judged) if judged.passed && !canary.rest.is_empty() => {
-            let mut parts = in_parts(canary.rest.clone());
+            let parts = in_parts(canary.rest.clone());
             let last = parts.len() <= 1;
-            let selected = parts.drain(..).next().unwrap_or_default();
+            let selected = parts.into_iter().next().unwrap_or_default();
             Some(scheduled(
                 &canary.asked,
                 selected,

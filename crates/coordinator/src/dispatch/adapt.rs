@@ -82,14 +82,15 @@ impl Pressure {
             limit.units = (limit.units / 2.0).max(1.0);
             self.kind = tally.last.as_ref().map(|it| it.kind.clone());
             self.change(now);
-        } else if tally.slowed == 0 && may_change {
-            if let Some(limit) = &mut self.limit {
-                limit.units += (limit.gone_at / STEPS).max(1.0);
-                if limit.units >= limit.gone_at {
-                    self.limit = None;
-                }
-                self.change(now);
+        } else if tally.slowed == 0
+            && may_change
+            && let Some(limit) = &mut self.limit
+        {
+            limit.units += (limit.gone_at / STEPS).max(1.0);
+            if limit.units >= limit.gone_at {
+                self.limit = None;
             }
+            self.change(now);
         }
         if self.ended >= LOOK {
             (self.ended, self.slowed) = (0, 0);

@@ -279,7 +279,8 @@ impl Story {
                 }
             }
             Event::BatchAborted { .. } => {
-                if std::mem::replace(&mut self.aborted, true) {
+                let again = std::mem::replace(&mut self.aborted, true);
+                if again {
                     found.push("it is given up twice".to_owned());
                 }
             }
