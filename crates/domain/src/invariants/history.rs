@@ -123,7 +123,8 @@ impl History {
             }
             story.take(seq, envelope, &mut found);
             let through = |ordinal| story.is_through(ordinal);
-            self.books.take(envelope, through, &mut found);
+            let document = |unit| story.split.document(unit);
+            self.books.take(envelope, through, document, &mut found);
         }
         let (name, key) = (envelope.event.name(), envelope.key());
         for problem in &mut found {

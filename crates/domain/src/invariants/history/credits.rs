@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    canary::Part,
     command::Start,
     credits::Month,
     event::{Envelope, Event},
@@ -27,11 +28,12 @@ struct Book {
 }
 
 impl Books {
-    /// Takes an event; `through` says which documents have been through all tiers.
+    /// Takes an event; `through` says which documents have been through all tiers, `document` which one a unit is of.
     pub(super) fn take(
         &mut self,
         envelope: &Envelope,
         through: impl Fn(Ordinal) -> bool,
+        document: impl Fn(Ordinal) -> Ordinal,
         found: &mut Vec<String>,
     ) {
         let (key, namespace) = (envelope.key(), &envelope.namespace);
@@ -105,7 +107,9 @@ impl Books {
             }
             event if limit.is_some() && book.price > 0 => {
                 if let Some(ordinal) = book
-                    .begun(event)
+                    
+                    .begun(event, document)
+                    .into_iter()
                     .find(|ordinal| !book.held.contains_key(ordinal))
                 {
                     found.push(format!("{ordinal} begins, and no credits are held for it"));
@@ -150,19 +154,32 @@ impl Book {
         }
     }
 
-    fn begun(&self, event: &Event) -> impl Iterator<Item = Ordinal> + use<> {
-        let documents: BTreeSet<Ordinal> = match event {
+    /// Documents that begin. The rest of a retry is paid for with its sample.
+    fn begun(&self, event: &Event, document: impl Fn(Ordinal) -> Ordinal) -> BTreeSet<Ordinal> {
+        match event {
             Event::BatchSubmitted { documents } if self.start == Start::OnSubmit => {
                 (0..*documents).collect()
             }
             Event::DocumentsAdded { first, count, .. } if self.start == Start::AtOnce => {
                 (*first..first.saturating_add(*count)).collect()
             }
-            Event::RetryScheduled { selected, .. } => {
-                selected.iter().flat_map(|part| part.units.iter()).collect()
+            Event::RetryScheduled {
+                canary: Some(Part::Rest),
+                ..
+            } => BTreeSet::new(),
+            Event::RetryScheduled {
+                selected, canary, ..
+            } => {
+                let rest = match canary {
+                    Some(Part::Sample { rest, .. }) => rest.as_slice(),
+                    _ => &[],
+                };
+                let parts = selected.iter().chain(rest);
+                parts
+                    .flat_map(|part| part.units.iter())
+                    .map(document)
+                    .collect()
             }
             _ => BTreeSet::new(),
-        };
-        documents.into_iter()
     }
 }
