@@ -366,7 +366,7 @@ mod tests {
             })
             .collect();
         let total: u64 = selected.iter().map(|s| s.units.len()).sum();
-        let parts = in_parts(selected, Some(&segments));
+        let parts = in_parts(selected, Some(&segments), SET_BYTES_PER_EVENT);
         assert!(parts.len() > 1);
         let found: u64 = parts.iter().flatten().map(|s| s.units.len()).sum();
         assert_eq!(found, total);

@@ -350,7 +350,16 @@ impl Story {
                 units,
                 fixed: true,
                 ..
-            } => self.end(attempt, units, Ending::Again { due: None }, at, found),
+            } => self.end(
+                attempt,
+                units,
+                Ending::Again {
+                    due: None,
+                    strike: false,
+                },
+                at,
+                found,
+            ),
             Event::DispatchOrphaned { jobs, since } => {
                 if *since > at {
                     found.push(format!("nobody serves them since {since}, which is later"));

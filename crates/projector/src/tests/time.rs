@@ -41,6 +41,7 @@ fn retried(units: UnitSet) -> Event {
         last: true,
         plan_seq: None,
         not_before: None,
+        canary: None,
     }
 }
 

@@ -107,7 +107,6 @@ impl Books {
             }
             event if limit.is_some() && book.price > 0 => {
                 if let Some(ordinal) = book
-                    
                     .begun(event, document)
                     .into_iter()
                     .find(|ordinal| !book.held.contains_key(ordinal))
@@ -181,5 +180,6 @@ impl Book {
                     .collect()
             }
             _ => BTreeSet::new(),
+        }
     }
 }
