@@ -88,6 +88,11 @@ async fn an_outage_opens_the_breaker_costs_few_attempts_and_ends_by_itself() {
     other.worker(&sim, "w");
     let key = sim.submit(json!({ "max_attempts": 3 }), 1_000).await;
     let began = Instant::now();
+    sim.until(&key, "a probe failed", |state| {
+        outage(state).is_some_and(|it| it.probes == 1)
+    })
+    .await;
+    let before = other.asked();
     let state = sim
         .until(&key, "two probes failed", |state| {
             outage(state).is_some_and(|it| it.probes == 2)
@@ -101,6 +106,7 @@ async fn an_outage_opens_the_breaker_costs_few_attempts_and_ends_by_itself() {
     );
     assert_eq!(state.counts().open, 1_000, "nothing has failed for good");
     let burnt = other.asked();
+    assert_eq!(burnt, before + 1, "one probe at a time");
     assert!(burnt < 500, "{burnt} attempts were made in vain");
     other.is_away(false);
     let state = sim.over(&key).await;
