@@ -101,7 +101,7 @@ pub(crate) enum Command {
     Retry(RetryArgs),
     /// Hand nothing more of a batch out until it is resumed
     Pause(PauseArgs),
-    /// Stop a batch
+    /// Stop a batch, a tier of it, or one job
     Cancel(CancelArgs),
     /// Print events of the log, one JSON object a line
     Events(EventsArgs),

@@ -1,6 +1,7 @@
 //! The commands.
 
 pub(crate) mod bench;
+pub(crate) mod cancel;
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod demo;
@@ -8,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod history;
 pub(crate) mod look;
+mod parameters;
 pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod top;

@@ -25,7 +25,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        bench, config, control, demo, doctor, generate, history, look, roles, run, top, workers,
+        bench, cancel, config, control, demo, doctor, generate, history, look, roles, run, top,
+        workers,
     },
     exit::Exit,
     settings::Settings,
@@ -128,7 +129,7 @@ async fn use_system(
         Command::Results(args) => look::results(&app, args).await,
         Command::Batches(args) => look::batches(&app, args).await,
         Command::Retry(args) => control::retry(&app, args).await,
-        Command::Cancel(args) => control::cancel(&app, args).await,
+        Command::Cancel(args) => cancel::cancel(&app, args).await,
         Command::Pause(args) => control::pause(&app, args).await,
         Command::Resume(args) => control::resume(&app, args).await,
         Command::Top => top::top(&app).await,

@@ -50,11 +50,14 @@ impl Bars {
         for (bar, tier) in self.tiers.iter().zip(&view.tiers) {
             bar.set_prefix(output::brief(&tier.name, 14));
             bar.set_length(documents);
-            bar.set_position(tier.completed + tier.failed);
+            bar.set_position(tier.completed + tier.failed + tier.cancelled);
             let waiting: u64 = tier.jobs.iter().map(|job| job.waiting).sum();
             let mut notes = Vec::new();
             if tier.jobs.iter().any(|job| job.paused.is_some()) {
                 notes.push("paused".to_owned());
+            }
+            if tier.cancelled > 0 {
+                notes.push(format!("{} cancelled", tier.cancelled));
             }
             if tier.failed > 0 {
                 notes.push(format!("{} failed", tier.failed));
@@ -154,6 +157,7 @@ pub(crate) fn summary(view: &BatchView) -> String {
         n => format!(", {n} retries"),
     };
     let stopped = match view.summary.status {
+        _ if counts.cancelled > 0 => format!(", {} cancelled", counts.cancelled),
         BatchStatus::Cancelled => format!(", {} cancelled", counts.cancelled),
         _ => String::new(),
     };

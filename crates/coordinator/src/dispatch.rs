@@ -9,6 +9,7 @@ mod queue;
 mod rate;
 mod ready;
 mod references;
+mod reshape;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,7 @@ use redrive_domain::{
 use self::{
     pace::{Kind, Paces},
     ready::Ready,
+    reshape::Shape,
 };
 use crate::scheduler::{Pool, Shares};
 
@@ -67,6 +69,8 @@ struct Held {
     holder: Option<WorkerId>,
     named_at: Timestamp,
     doubted_at: Option<Timestamp>,
+    /// What it was handed out with, where this leader did that.
+    shape: Option<Shape>,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +78,7 @@ struct JobRun {
     out: UnitSet,
     kind: Option<Kind>,
     unit_ms: Option<f64>,
+    shape: Option<Shape>,
     tokens: f64,
     refilled_at: Timestamp,
 }

@@ -2,6 +2,7 @@
 
 mod care;
 mod load;
+mod reshape;
 mod snapshot;
 mod take;
 
@@ -313,8 +314,12 @@ impl<'a, B: Broker> Leader<'a, B> {
             self.mark = last.unwrap_or(self.mark);
         }
         let touched = std::mem::take(&mut round.touched);
+        let reshaped = std::mem::take(&mut round.reshaped);
         round.finish(&self.batches).await;
         let now = self.clock.now();
+        for key in reshaped {
+            self.reshape(&key, now).await;
+        }
         for key in touched {
             self.known.insert(hash(&key));
             let Some(batch) = self.batches.get(&key) else {

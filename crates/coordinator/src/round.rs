@@ -56,6 +56,8 @@ pub(crate) struct Round {
     pub(crate) messages: Vec<Message>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) touched: BTreeSet<BatchKey>,
+    /// Batches of which jobs are not any more what chunks of them were handed out for.
+    pub(crate) reshaped: BTreeSet<BatchKey>,
 }
 
 /// What an event needs beside its content.
@@ -111,6 +113,14 @@ impl Round {
         });
         evolve_among(batches, seq, &envelope);
         self.touched.insert(key.clone());
+        if matches!(
+            envelope.event,
+            Event::TierResubmitted { .. }
+                | Event::TierCancelled { .. }
+                | Event::JobCancelled { .. }
+        ) {
+            self.reshaped.insert(key.clone());
+        }
         Some(seq)
     }
 

@@ -9,7 +9,7 @@ use crate::{
     ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
     pause::{JobRef, PauseReason},
-    pipeline::{Pipeline, TierNum},
+    pipeline::{Pipeline, SubmissionChange, TierNum},
     status::BatchStatus,
     time::{Millis, Timestamp},
     units::{Ordinal, UnitSet},
@@ -126,6 +126,9 @@ pub enum Event {
         completed: u64,
         /// Documents that failed somewhere.
         failed: u64,
+        /// Documents that stopped in a tier that was cancelled.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        cancelled: u64,
     },
     /// The batch was stopped.
     #[serde(rename = "batch.cancelled")]
@@ -224,6 +227,9 @@ pub enum Event {
         /// They are not executed before this.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         not_before: Option<Timestamp>,
+        /// Which jobs were asked for; empty means all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        jobs: Vec<JobName>,
     },
     /// Nothing more of these jobs is handed out until they are resumed, or their failures are retried.
     #[serde(rename = "dispatch.paused")]
@@ -257,6 +263,48 @@ pub enum Event {
         /// Why not, for people.
         message: String,
     },
+    /// Jobs of a tier have other parameters from now on: for what is open, and for later retries.
+    #[serde(rename = "tier.resubmitted")]
+    TierResubmitted {
+        /// The tier.
+        tier: TierNum,
+        /// Those of its jobs for which anything changes.
+        jobs: Vec<JobName>,
+        /// What changes.
+        change: SubmissionChange,
+    },
+    /// A tier was stopped. Documents that were not through it stay there; those that were go on.
+    #[serde(rename = "tier.cancelled")]
+    TierCancelled {
+        /// Which.
+        tier: TierNum,
+        /// Documents that were in it, neither through nor failed.
+        documents: u64,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A job was stopped. Its units, open and failed ones, are not executed any more.
+    #[serde(rename = "job.cancelled")]
+    JobCancelled {
+        /// Its tier.
+        tier: TierNum,
+        /// Its name.
+        job: JobName,
+        /// Whether documents go on without it, as other jobs of its tier do. Otherwise the tier stops with it, and what
+        /// has failed in it stays failed.
+        waived: bool,
+        /// Units that are not executed any more.
+        units: u64,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The circumstances of an attempt.
@@ -318,6 +366,9 @@ impl Event {
             Self::DispatchResumed { .. } => "dispatch.resumed",
             Self::WorkerLost { .. } => "infrastructure.worker_lost",
             Self::CommandRefused { .. } => "command.refused",
+            Self::TierResubmitted { .. } => "tier.resubmitted",
+            Self::TierCancelled { .. } => "tier.cancelled",
+            Self::JobCancelled { .. } => "job.cancelled",
         }
     }
 

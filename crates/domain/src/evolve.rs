@@ -38,6 +38,7 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 key: envelope.key(),
                 bucket: bucket.clone(),
                 pipeline: Arc::new(pipeline.clone()),
+                original: None,
                 start: *start,
                 status: BatchStatus::Pending,
                 submitted: false,
@@ -68,7 +69,9 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
             // A decision in several events is carried out with the last of them, and a refused command never is.
             let carried_out = !matches!(
                 event,
-                Event::RetryScheduled { last: false, .. } | Event::CommandRefused { .. }
+                Event::RetryScheduled { last: false, .. }
+                    | Event::TierResubmitted { .. }
+                    | Event::CommandRefused { .. }
             );
             if carried_out {
                 batch.remember(envelope, seq);
@@ -197,6 +200,17 @@ impl BatchState {
                 job.lost += units.len();
             }
             Event::CommandRefused { .. } => {}
+            Event::TierResubmitted { tier, jobs, change } => self.resubmit(*tier, jobs, change)?,
+            Event::TierCancelled { tier, reason, .. }
+            | Event::JobCancelled {
+                tier,
+                reason,
+                waived: false,
+                ..
+            } => self.stop_tier(*tier, reason.as_ref(), at, seq)?,
+            Event::JobCancelled {
+                tier, job, reason, ..
+            } => self.waive_job(*tier, job, reason.as_ref(), at, seq)?,
         }
         Some(())
     }
@@ -241,10 +255,16 @@ impl BatchState {
         }
         tier.entered.add(&new);
         if tier.status.is_over() {
-            tier.status = BatchStatus::Pending;
+            tier.status = match tier.is_stopped() {
+                true => BatchStatus::Cancelled,
+                false => BatchStatus::Pending,
+            };
         }
         for job in &mut tier.jobs {
-            job.open.add(&new);
+            match job.cancellation {
+                Some(_) => job.cancelled.add(&new),
+                None => job.open.add(&new),
+            }
         }
     }
 
@@ -303,7 +323,7 @@ impl BatchState {
             && self.status == BatchStatus::Running
             && !self.tiers.iter().any(unfinished);
         let counts = self.counts();
-        if !may_end || status != BatchStatus::of(counts.completed, counts.failed) {
+        if !may_end || status != counts.ending() {
             return None;
         }
         self.status = status;
@@ -332,6 +352,7 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
 }
 
 mod cancel;
+mod control;
 mod job;
 mod pause;
 mod retry;

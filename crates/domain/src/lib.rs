@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod arbitrary;
+pub mod cancel;
 pub mod command;
 pub mod decide;
 pub mod document;

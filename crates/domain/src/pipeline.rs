@@ -1,6 +1,7 @@
 //! What is to be done with each document: an ordered list of tiers, each with one or more jobs.
 
 mod parse;
+mod submission;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::{
 };
 
 pub use parse::{InvalidPipeline, SpecError};
+pub use submission::{InvalidSetting, JobLimits, Submission, SubmissionChange};
 
 /// The number of a tier, from 0.
 pub type TierNum = u16;
@@ -75,6 +77,18 @@ pub struct JobSpec {
     /// The largest output that is kept.
     #[serde(default = "output_bytes")]
     pub max_output_bytes: u64,
+    /// Units at once, over all workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// What is to be started, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
+    /// Where it is to run, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_mode: Option<String>,
+    /// Archives to be loaded, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin_archives: Vec<String>,
 }
 
 fn one() -> u32 {

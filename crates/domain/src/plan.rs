@@ -12,15 +12,15 @@ use crate::{
     command::{Retry, RetryMode},
     event::Selected,
     failure::{FailureKind, Fingerprint},
-    ids::BatchKey,
-    pipeline::TierNum,
+    ids::{BatchKey, JobName},
+    pipeline::{SubmissionChange, TierNum},
     time::Timestamp,
 };
 
 /// What every plan begins with.
 const PREFIX: &str = "plan-";
-/// Longest plan, in characters: room for the most kinds of the longest names.
-const LONGEST: usize = 2_048;
+/// Longest plan, in characters: room for the most kinds of the longest names, and for the longest parameters.
+const LONGEST: usize = 65_536;
 
 /// A retry that was previewed. Its text form is one word of lower-case letters and digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,10 @@ struct More {
     fingerprints: Vec<Fingerprint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    jobs: Vec<JobName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<SubmissionChange>,
 }
 
 impl Plan {
@@ -70,6 +74,8 @@ impl Plan {
                 more: More {
                     fingerprints: retry.fingerprints.clone().unwrap_or_default(),
                     not_before: retry.not_before,
+                    jobs: retry.jobs.clone().unwrap_or_default(),
+                    set: retry.set.clone(),
                 },
             },
         }
@@ -103,6 +109,8 @@ impl Plan {
             not_before: asked.more.not_before,
             dry_run: false,
             plan: None,
+            jobs: Some(asked.more.jobs).filter(|list| !list.is_empty()),
+            set: asked.more.set,
         }
     }
 }

@@ -19,7 +19,7 @@ use redrive_domain::{
     },
     packed::Packed,
     pause::{JobRef, PauseReason},
-    pipeline::Pipeline,
+    pipeline::{Pipeline, SubmissionChange},
     presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -130,6 +130,24 @@ fn pipeline() -> Value {
     })
 }
 
+fn change() -> SubmissionChange {
+    let change = json!({
+        "requires_gpu": true,
+        "priority": 70,
+        "memory_bytes": 4_294_967_296u64,
+        "num_cpus": 4,
+        "class": "big",
+        "timeout": "10m",
+        "max_attempts": 5,
+        "rate_limit": 2.5,
+        "max_concurrency": 8,
+        "entrypoint": "python -m engine",
+        "deployment_mode": "gke",
+        "plugin_archives": ["a.zip", "b.zip"],
+    });
+    serde_json::from_value(change).unwrap()
+}
+
 fn attempt() -> Attempt {
     Attempt {
         tier: 0,
@@ -188,6 +206,7 @@ fn events() -> Vec<Event> {
             status,
             completed,
             failed: failed_count,
+            cancelled: 0,
         },
         Event::BatchCancelled {
             reason: Some("a mistake".to_owned()),
@@ -236,6 +255,7 @@ fn events() -> Vec<Event> {
             last: true,
             plan_seq: None,
             not_before: None,
+            jobs: Vec::new(),
         },
         Event::WorkerLost {
             attempt: Attempt {
@@ -254,6 +274,23 @@ fn events() -> Vec<Event> {
             reason: PauseReason::Misconfigured(failed()[0].failure.clone()),
         },
         Event::DispatchResumed { jobs: jobs() },
+        Event::TierResubmitted {
+            tier: 1,
+            jobs: vec![job()],
+            change: change(),
+        },
+        Event::TierCancelled {
+            tier: 1,
+            documents: 7,
+            reason: Some("it is stuck".to_owned()),
+        },
+        Event::JobCancelled {
+            tier: 1,
+            job: job(),
+            waived: true,
+            units: 7,
+            reason: Some("its siblings are fine".to_owned()),
+        },
     ]
 }
 
@@ -302,9 +339,12 @@ fn there_is_a_fixture_of_every_event() {
         Event::CommandRefused { .. } => 12,
         Event::DispatchPaused { .. } => 13,
         Event::DispatchResumed { .. } => 14,
+        Event::TierResubmitted { .. } => 15,
+        Event::TierCancelled { .. } => 16,
+        Event::JobCancelled { .. } => 17,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..15).collect::<Vec<i32>>());
+    assert_eq!(all, (0..18).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -360,6 +400,7 @@ fn every_command_is_read_as_it_was_written() {
         }),
         Command::Cancel(Cancel {
             reason: Some("a mistake".to_owned()),
+            ..Cancel::default()
         }),
         Command::Pause(Pause {
             tier: Some(1),
@@ -424,6 +465,9 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
                 units: held.clone(),
             }],
             at: at(),
+            entrypoint: None,
+            deployment_mode: None,
+            plugin_archives: Vec::new(),
             trace: None,
         },
     );

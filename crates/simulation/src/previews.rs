@@ -43,6 +43,7 @@ impl Previews {
             kinds,
             max_retry_count,
             max_retries,
+            jobs,
             selected,
             last: true,
             plan_seq: Some(seq),
@@ -61,7 +62,16 @@ impl Previews {
             kinds: (!kinds.is_empty()).then(|| kinds.clone()),
             max_retry_count: *max_retry_count,
             max_retries: *max_retries,
+            jobs: (!jobs.is_empty()).then(|| jobs.clone()),
             ..Retry::default()
+        };
+        // What else it sets stands in events of its own.
+        let asked_alike = |plan: &Plan| {
+            let said = Retry {
+                set: None,
+                ..plan.retry()
+            };
+            said == asked
         };
         let (planned, touched) = (wanted(&then, &asked), touched(selected));
         if planned != touched {
@@ -72,7 +82,7 @@ impl Previews {
         let said: Vec<&Retried> = self
             .0
             .iter()
-            .filter(|(of, plan, _)| *of == key && plan.seq == *seq && plan.retry() == asked)
+            .filter(|(of, plan, _)| *of == key && plan.seq == *seq && asked_alike(plan))
             .map(|(_, _, said)| said)
             .collect();
         if said.is_empty() {
@@ -117,7 +127,12 @@ fn wanted(batch: &BatchState, asked: &Retry) -> Units {
                 && asked
                     .kinds
                     .as_ref()
-                    .is_none_or(|kinds| kinds.contains(kind));
+                    .is_none_or(|kinds| kinds.contains(kind))
+                && asked
+                    .jobs
+                    .as_ref()
+                    .is_none_or(|jobs| jobs.contains(&spec.name))
+                && job.cancellation.is_none();
             if !is_meant {
                 continue;
             }

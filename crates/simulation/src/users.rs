@@ -11,6 +11,7 @@ use redrive_domain::{
     },
     document::Document,
     ids::{CommandId, JobName},
+    pipeline::SubmissionChange,
     plan::Plan,
     subject,
 };
@@ -188,8 +189,9 @@ impl User {
 
     /// What may be asked at any time.
     fn later(&mut self) -> Wish {
-        let command = match self.dice.count(0..=17) {
-            0 | 1 => Command::Cancel(Cancel::default()),
+        let command = match self.dice.count(0..=19) {
+            0 => Command::Cancel(Cancel::default()),
+            1 | 18 | 19 => Command::Cancel(self.cancel()),
             2 => self.page(self.plan.documents(), 1),
             3 => Command::Submit(Submit::default()),
             4 => self.page(0, self.plan.documents().min(2)),
@@ -241,7 +243,35 @@ impl User {
             },
             max_retry_count: *self.dice.pick(&[1, 3, 10, 10, 11]),
             max_retries: *self.dice.pick(&[None, Some(1), Some(3), Some(4)]),
+            jobs: match self.dice.happens(0.1) {
+                true => self.job().map(|job| vec![job]),
+                false => None,
+            },
+            set: self.dice.happens(0.2).then(|| self.change()),
             ..Retry::default()
+        }
+    }
+
+    /// Other parameters, some of which are none; nothing that would leave nobody to do the work.
+    fn change(&mut self) -> SubmissionChange {
+        SubmissionChange {
+            priority: *self.dice.pick(&[None, Some(0), Some(100), Some(101)]),
+            memory_bytes: *self.dice.pick(&[None, Some(1 << 30), Some(1 << 31)]),
+            max_attempts: *self.dice.pick(&[None, Some(1), Some(4)]),
+            rate_limit: *self.dice.pick(&[None, None, Some(20.0)]),
+            max_concurrency: *self.dice.pick(&[None, Some(1), Some(5)]),
+            entrypoint: self.dice.happens(0.3).then(|| "main".to_owned()),
+            ..SubmissionChange::default()
+        }
+    }
+
+    /// A tier, a job, or all of it.
+    fn cancel(&mut self) -> Cancel {
+        let tier = *self.dice.pick(&[None, Some(0), Some(1), Some(2), Some(9)]);
+        Cancel {
+            tier,
+            job: self.job(),
+            reason: None,
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     attempt::{Bounds, End, Finished, Scope, attempt},
     flights::Flight,
-    handler::{Context, Done, Handler},
+    handler::{Context, Deployment, Done, Handler},
     inputs::{Plan, Ready},
     metrics::{self, Counts, HandlerMetrics},
     report::{Reports, Sizes},
@@ -93,6 +93,7 @@ impl<'a, B: Broker> Execution<'a, B> {
             deadline: Instant::now(),
             memory_bytes: chunk.memory_bytes,
             max_output_bytes: chunk.max_output_bytes,
+            deployment: Deployment::of(&chunk),
             cancelled: CancellationToken::new(),
             alive: flight.alive().clone(),
             trace: trace.clone(),

@@ -1,7 +1,13 @@
 //! Commands that change what becomes of a batch.
 
 use clap::{Args, ValueEnum};
-use redrive_domain::{failure::FailureKind, ids::JobName, pipeline::TierNum, plan::Plan};
+use redrive_domain::{
+    failure::FailureKind,
+    ids::JobName,
+    pipeline::TierNum,
+    plan::Plan,
+    time::{Millis, Timestamp},
+};
 
 use super::{BatchArg, parse_tier};
 
@@ -28,6 +34,18 @@ pub(crate) struct RetryArgs {
     /// Only failures of this kind, for instance timeout; may be given several times
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Vec<FailureKind>,
+    /// Only failures of this job; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Vec<JobName>,
+    /// Other parameters for the tiers that --tier names, kept for later retries: requires_gpu, memory_bytes, num_cpus, timeout, priority, class, rate_limit, max_concurrency, …; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Execute nothing of it before this time, for instance 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_before: Option<Timestamp>,
+    /// Execute nothing of it before so much time has passed, for instance 30s
+    #[arg(long, value_name = "SPAN", conflicts_with = "not_before")]
+    pub(crate) after: Option<Millis>,
     /// Leave out documents that have been retried this often
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10), value_name = "1..10")]
     pub(crate) max_retry_count: u8,
@@ -38,7 +56,7 @@ pub(crate) struct RetryArgs {
     #[arg(long, conflicts_with_all = ["watch", "jobs"])]
     pub(crate) dry_run: bool,
     /// Do just what a dry run planned; refused (exit 5) where that has become something else
-    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "max_retry_count", "max_retries", "dry_run"])]
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "job", "set", "not_before", "after", "max_retry_count", "max_retries", "dry_run"])]
     pub(crate) plan: Option<Plan>,
     /// Follow the batch until it is over
     #[arg(short, long)]
@@ -52,6 +70,8 @@ pub(crate) struct RetryArgs {
 pub(crate) struct CancelArgs {
     #[command(flatten)]
     pub(crate) batch: BatchArg,
+    #[command(flatten)]
+    pub(crate) of: JobsArg,
     /// Why, for the history
     #[arg(long)]
     pub(crate) reason: Option<String>,

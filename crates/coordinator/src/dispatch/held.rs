@@ -100,6 +100,7 @@ impl Dispatch {
                     holder: Some(beat.worker.clone()),
                     named_at: now,
                     doubted_at: None,
+                    shape: None,
                 },
             );
         }

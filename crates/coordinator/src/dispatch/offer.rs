@@ -9,7 +9,9 @@ use redrive_domain::{
     work::Chunk,
 };
 
-use super::{Dispatch, Held, JobKey, pool_of, queue::queue_of, references::references};
+use super::{
+    Dispatch, Held, JobKey, pool_of, queue::queue_of, references::references, reshape::Shape,
+};
 use crate::scheduler::{Capacity, Grant, Pool, plan};
 
 /// Jobs of one namespace that compete for a pool at a time; the rest wait their turn in order of age. It bounds the model.
@@ -59,13 +61,20 @@ impl Dispatch {
         let pools = self.capacities();
         let mut queues = Vec::new();
         let mut idle = Vec::new();
+        let mut moved = Vec::new();
         for pool in self.ready.pools() {
             if pools.get(pool).is_some_and(|capacity| !capacity.has_room()) {
                 continue;
             }
             self.ready.compete(pool, COMPETING, |key| {
                 match queue_of(key, batches, &mut self.jobs, &self.paces, now) {
-                    Some(queue) if queue.ready > 0 => {
+                    // It has another class since it was put here.
+                    Some(queue) if queue.pool != *pool => {
+                        idle.push((pool.clone(), key.clone()));
+                        moved.push((queue.pool, key.clone()));
+                        false
+                    }
+                    Some(queue) if queue.ready > 0 && queue.room != Some(0) => {
                         queues.push(queue);
                         true
                     }
@@ -78,6 +87,9 @@ impl Dispatch {
         }
         for (pool, key) in idle {
             self.ready.remove(&pool, &key);
+        }
+        for (pool, key) in moved {
+            self.ready.insert(&pool, key);
         }
         for queue in &queues {
             // A rate limit is a timer too.
@@ -137,6 +149,9 @@ impl Dispatch {
             documents,
             inputs,
             at: now,
+            entrypoint: spec.entrypoint.clone(),
+            deployment_mode: spec.deployment_mode.clone(),
+            plugin_archives: spec.plugin_archives.clone(),
             trace: None,
         };
         run.out.add(&units);
@@ -156,6 +171,7 @@ impl Dispatch {
                 holder: None,
                 named_at: now,
                 doubted_at: None,
+                shape: Some(Shape::of(spec)),
             },
         );
         Some(chunk)

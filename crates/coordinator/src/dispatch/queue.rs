@@ -8,6 +8,7 @@ use super::{
     JobKey, JobRun,
     pace::{Kind, Paces},
     pool_of,
+    reshape::Shape,
 };
 use crate::scheduler::Queue;
 
@@ -29,6 +30,8 @@ pub(super) fn queue_of(
     let kind = *run
         .kind
         .get_or_insert_with(|| Kind::of(&key.batch.namespace, spec));
+    run.shape.get_or_insert_with(|| Shape::of(spec));
+    let most = spec.max_concurrency.map(|most| u64::from(most.max(1)));
     Some(Queue {
         key: key.clone(),
         namespace: key.batch.namespace.clone(),
@@ -36,6 +39,7 @@ pub(super) fn queue_of(
         priority: spec.priority,
         ready: job.ready(now).minus(&run.out).len(),
         unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
+        room: most.map(|most| most.saturating_sub(run.out.len())),
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
     })
 }

@@ -82,7 +82,7 @@ impl<B: Broker> Leader<'_, B> {
         Ok(())
     }
 
-    async fn withdraw_chunk(&self, key: &BatchKey, chunk: ChunkId) {
+    pub(super) async fn withdraw_chunk(&self, key: &BatchKey, chunk: ChunkId) {
         let filter = subject::chunk_of_any_pool(self.shard, key, chunk);
         if let Err(error) = self.broker.withdraw(&filter).await {
             tracing::debug!(%error, %chunk, "cannot take a chunk back; what comes of it is refused");

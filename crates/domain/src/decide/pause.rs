@@ -53,7 +53,7 @@ fn decision(
 }
 
 /// The jobs that a command means; it has to mean some.
-fn jobs_of(
+pub(super) fn jobs_of(
     batch: &BatchState,
     tier: Option<TierNum>,
     job: Option<&JobName>,
@@ -90,7 +90,13 @@ fn wanted(batch: &BatchState, jobs: Vec<JobRef>, paused: bool) -> Vec<JobRef> {
             .job(at.tier, &at.job)
             .is_some_and(|(_, job)| job.paused.is_some())
     };
+    let is_live = |at: &JobRef| {
+        batch
+            .job(at.tier, &at.job)
+            .is_some_and(|(_, job)| job.cancellation.is_none())
+    };
     jobs.into_iter()
+        .filter(is_live)
         .filter(|job| is_paused(job) == paused)
         .collect()
 }

@@ -1,4 +1,4 @@
-use super::{Decision, refuse_if_cancelled};
+use super::{Decision, refuse_if_cancelled, resubmit};
 use crate::{
     command::{Accepted, Excluded, Refusal, Retried, Retry, Stale},
     event::{Event, Selected},
@@ -13,6 +13,7 @@ pub(super) fn retry(batch: &BatchState, retry: &Retry) -> Result<Decision, Refus
         return planned(batch, plan, retry);
     }
     retry.validate(batch.tiers.len())?;
+    resubmit::check_jobs(batch, retry)?;
     refuse_if_cancelled(batch, "retried")?;
     let (selected, retried) = select(batch, retry);
     if retry.dry_run {
@@ -45,6 +46,7 @@ fn planned(batch: &BatchState, plan: &Plan, asked: &Retry) -> Result<Decision, R
     }
     let retry = plan.retry();
     retry.validate(batch.tiers.len())?;
+    resubmit::check_jobs(batch, &retry)?;
     refuse_if_cancelled(batch, "retried")?;
     let (selected, retried) = select(batch, &retry);
     if !plan.is_for(&selected) {
@@ -110,8 +112,10 @@ fn carry_out(
         last,
         plan_seq,
         not_before: retry.not_before,
+        jobs: retry.jobs.clone().unwrap_or_default(),
     };
-    let mut events: Vec<Event> = parts.into_iter().map(|part| event(part, false)).collect();
+    let mut events = resubmit::resubmissions(batch, retry);
+    events.extend(parts.into_iter().map(|part| event(part, false)));
     events.push(event(last, true));
     Decision {
         events,
@@ -133,6 +137,14 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
         for (class, kind, failed) in job.failed_by_kind() {
             if !retry.wants_tier(tier) {
                 excluded.tier += failed.len();
+                continue;
+            }
+            if job.cancellation.is_some() {
+                excluded.cancelled += failed.len();
+                continue;
+            }
+            if !retry.wants_job(&spec.name) {
+                excluded.job += failed.len();
                 continue;
             }
             if !retry.wants_kind(kind) {
@@ -165,6 +177,7 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
         }
     }
     retried.documents = documents.len();
+    retried.set.clone_from(&retry.set);
     retried.excluded = excluded;
     (selected, retried)
 }

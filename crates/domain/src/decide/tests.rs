@@ -3,6 +3,7 @@
 mod attempts;
 mod cancel;
 mod commands;
+mod control;
 mod documents;
 mod driver;
 mod flow;

@@ -21,8 +21,10 @@ impl BatchState {
             seq,
         };
         self.each(jobs, |job| {
-            let new = job.paused.is_none();
-            job.paused.get_or_insert_with(|| paused.clone());
+            let new = job.paused.is_none() && job.cancellation.is_none();
+            if new {
+                job.paused = Some(paused.clone());
+            }
             new
         })
     }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    cancel::CancelEffect,
     command::Accepted,
     event::{Attempt, Cause, Envelope, Event},
     ids::{BatchKey, CommandId, EventId, JobName},
@@ -14,6 +15,7 @@ use crate::{
     units::{Ordinal, UnitSet},
 };
 
+mod control;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +39,8 @@ struct Story {
     units: BTreeMap<(TierNum, JobName, Ordinal), Unit>,
     /// Jobs that are paused, and since which sequence.
     paused: BTreeMap<JobRef, u64>,
+    /// Jobs that are cancelled, and what that means.
+    ended: BTreeMap<JobRef, (CancelEffect, u64)>,
     commands: BTreeMap<CommandId, Act>,
     refused: BTreeSet<CommandId>,
     seqs: BTreeSet<u64>,
@@ -65,6 +69,7 @@ enum Standing {
     Open,
     Done,
     Failed,
+    Cancelled,
 }
 
 /// How an attempt ended.
@@ -159,6 +164,13 @@ impl History {
         self.batches.get(key)?.paused.get(job).copied()
     }
 
+    /// Since which sequence a job of a batch is cancelled, where it is.
+    #[must_use]
+    pub fn ended_since(&self, key: &BatchKey, job: &JobRef) -> Option<u64> {
+        let (_, seq) = self.batches.get(key)?.ended.get(job)?;
+        Some(*seq)
+    }
+
     /// The last sequence that was taken.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
@@ -171,7 +183,10 @@ impl Story {
     fn act(&mut self, seq: u64, id: CommandId, event: &Event, found: &mut Vec<String>) {
         let act = Act {
             last_seq: seq,
-            whole: !matches!(event, Event::RetryScheduled { last: false, .. }),
+            whole: !matches!(
+                event,
+                Event::RetryScheduled { last: false, .. } | Event::TierResubmitted { .. }
+            ),
         };
         if self
             .commands
@@ -228,8 +243,24 @@ impl Story {
             }
             Event::DispatchResumed { jobs } => self.paused.retain(|job, _| !jobs.contains(job)),
             Event::BatchCompleted {
-                completed, failed, ..
-            } => self.complete(*completed, *failed, found),
+                completed,
+                failed,
+                cancelled,
+                ..
+            } => self.complete(*completed, *failed, *cancelled, found),
+            Event::TierCancelled { tier, .. }
+            | Event::JobCancelled {
+                tier,
+                waived: false,
+                ..
+            } => self.cancel_tier(seq, *tier, found),
+            Event::JobCancelled { tier, job, .. } => {
+                let at = JobRef {
+                    tier: *tier,
+                    job: job.clone(),
+                };
+                self.cancel_job(seq, at, CancelEffect::Waived, found);
+            }
             Event::DocumentsCompleted { attempt, .. } => {
                 let units = envelope.event.units();
                 self.end(attempt, &units, Ending::Done, at, found);
@@ -250,6 +281,13 @@ impl Story {
             }
             Event::RetryScheduled { selected, .. } => {
                 for part in selected {
+                    let at = JobRef {
+                        tier: part.tier,
+                        job: part.job.clone(),
+                    };
+                    if self.ended.contains_key(&at) {
+                        found.push(format!("{at:?} is retried, and is cancelled"));
+                    }
                     self.paused
                         .retain(|at, _| (at.tier, &at.job) != (part.tier, &part.job));
                     for ordinal in part.units.iter() {
@@ -280,6 +318,16 @@ impl Story {
         found: &mut Vec<String>,
     ) {
         let (tier, number) = (attempt.tier, attempt.number);
+        let at_job = JobRef {
+            tier,
+            job: attempt.job.clone(),
+        };
+        if self.ended.contains_key(&at_job) {
+            found.push(format!(
+                "attempt {number} ends in tier {tier} job {}, which is cancelled",
+                attempt.job
+            ));
+        }
         for ordinal in units.iter() {
             let mut problem = |what: String| {
                 found.push(format!(
@@ -330,13 +378,14 @@ impl Story {
         let Some(jobs) = self.jobs.get(usize::from(tier)) else {
             return false;
         };
-        jobs.iter().all(|job| {
+        let mut live = jobs.iter().filter(|job| !self.is_waived(tier, job));
+        live.all(|job| {
             let unit = self.units.get(&(tier, job.clone(), ordinal));
             unit.is_some_and(|unit| unit.standing == Standing::Done)
         })
     }
 
-    fn complete(&self, completed: u64, failed: u64, found: &mut Vec<String>) {
+    fn complete(&self, completed: u64, failed: u64, cancelled: u64, found: &mut Vec<String>) {
         let last = self.jobs.len().checked_sub(1);
         let last = last.and_then(|tier| TierNum::try_from(tier).ok());
         let through = |ordinal: &Ordinal| last.is_some_and(|tier| self.is_done(tier, *ordinal));
@@ -353,7 +402,14 @@ impl Story {
                 broken.len()
             ));
         }
-        if completed + failed != u64::from(self.documents) {
+        let stopped = self.stopped();
+        let stopped = stopped.difference(&broken).count() as u64;
+        if cancelled != stopped {
+            found.push(format!(
+                "it counts {cancelled} cancelled, where {stopped} are"
+            ));
+        }
+        if completed + failed + cancelled != u64::from(self.documents) {
             found.push(format!("that is not all {} documents", self.documents));
         }
     }

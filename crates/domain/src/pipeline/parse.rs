@@ -10,7 +10,11 @@ use self::fields::Fields;
 use super::{Backoff, JobSpec, Pipeline, RateLimit, TierSpec};
 use crate::{
     ids::{HandlerName, JobName, ResourceClass},
-    limits::{ATTEMPTS, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES, TIERS},
+    limits::{
+        ATTEMPTS, DEPLOYMENT_MODE_BYTES, ENTRYPOINT_BYTES, JOBS_PER_TIER, MAX_CONCURRENCY,
+        MEMORY_BYTES, NUM_CPUS, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES,
+        PLUGIN_ARCHIVE_BYTES, PLUGIN_ARCHIVES, PRIORITY_MOST, RATE_PER_SECOND, TIERS, TIMEOUT_MS,
+    },
 };
 
 /// One thing that is wrong with a pipeline.
@@ -108,10 +112,14 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
     let class = job
         .name("class", ResourceClass::new)
         .or_else(|| ResourceClass::new(if requires_gpu { "gpu" } else { "cpu" }).ok());
-    let num_cpus = job.integer("num_cpus", 1..=1_024).unwrap_or(1);
-    let memory_bytes = job.integer("memory_bytes", 1 << 20..=1 << 50);
-    let priority = job.integer("priority", 0..=100);
-    let timeout = job.span("timeout", 1..=7 * 24 * 3_600_000);
+    let num_cpus = job.count("num_cpus", NUM_CPUS).unwrap_or(1);
+    let memory_bytes = job.integer("memory_bytes", MEMORY_BYTES);
+    let priority = job.integer("priority", 0..=u64::from(PRIORITY_MOST));
+    let timeout = job.span("timeout", TIMEOUT_MS);
+    let max_concurrency = job.count("max_concurrency", MAX_CONCURRENCY);
+    let entrypoint = job.line("entrypoint", ENTRYPOINT_BYTES);
+    let deployment_mode = job.line("deployment_mode", DEPLOYMENT_MODE_BYTES);
+    let plugin_archives = job.lines("plugin_archives", PLUGIN_ARCHIVES, PLUGIN_ARCHIVE_BYTES);
     let max_attempts = job.integer("max_attempts", 1..=u64::from(ATTEMPTS));
     let max_output_bytes = job.integer("max_output_bytes", 0..=OUTPUT_BYTES_MAX);
     let backoff = job.nested("backoff", backoff);
@@ -130,7 +138,7 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
         params,
         class: class?,
         requires_gpu,
-        num_cpus: u32::try_from(num_cpus).ok()?,
+        num_cpus,
         memory_bytes,
         priority: priority.map_or(Some(JobSpec::PRIORITY), |p| u8::try_from(p).ok())?,
         timeout: timeout.unwrap_or(JobSpec::TIMEOUT),
@@ -139,6 +147,10 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
         backoff: backoff.unwrap_or_default(),
         rate_limit,
         max_output_bytes: max_output_bytes.unwrap_or(OUTPUT_BYTES),
+        max_concurrency,
+        entrypoint,
+        deployment_mode,
+        plugin_archives,
     })
 }
 
@@ -165,7 +177,7 @@ fn backoff(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<B
 
 fn rate_limit(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<RateLimit> {
     let mut fields = Fields::new(value, path, errors);
-    let per_second = fields.number("per_second", 0.001..=1_000_000.0);
+    let per_second = fields.number("per_second", RATE_PER_SECOND);
     if fields.get("per_second").is_none() {
         fields.error("per_second", "is missing");
     }

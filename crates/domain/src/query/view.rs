@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::BatchSummary;
 use crate::{
+    cancel::Cancellation,
     failure::{FailureClass, FailureKind},
     ids::{HandlerName, JobName, ResourceClass},
     pause::Paused,
-    pipeline::TierNum,
+    pipeline::{JobLimits, JobSpec, Submission, TierNum},
     state::{BatchState, JobState},
     status::BatchStatus,
     time::{Millis, Timestamp},
@@ -54,6 +55,9 @@ pub struct TierView {
     pub completed: u64,
     /// Documents for which one of its jobs failed.
     pub failed: u64,
+    /// Documents that stay in it because it was cancelled.
+    #[serde(default)]
+    pub cancelled: u64,
     /// When it first had something to do.
     pub started_at: Option<Timestamp>,
     /// When it last had nothing left to do.
@@ -102,6 +106,16 @@ pub struct JobView {
     /// Why nothing more of it is handed out, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// That nothing of it is executed any more, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancellation: Option<Cancellation>,
+    /// The parameters with which it is submitted now.
+    pub submission: Submission,
+    /// What holds it back.
+    pub limits: JobLimits,
+    /// Whether any of its parameters was changed since the batch was created.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resubmitted: bool,
 }
 
 impl BatchView {
@@ -110,6 +124,14 @@ impl BatchView {
         self.tiers.iter().flat_map(|tier| {
             let jobs = tier.jobs.iter();
             jobs.filter_map(|job| Some((tier.tier, job, job.paused.as_ref()?)))
+        })
+    }
+
+    /// The jobs that are cancelled, by their tiers.
+    pub fn cancelled(&self) -> impl Iterator<Item = (TierNum, &JobView, &Cancellation)> {
+        self.tiers.iter().flat_map(|tier| {
+            let jobs = tier.jobs.iter();
+            jobs.filter_map(|job| Some((tier.tier, job, job.cancellation.as_ref()?)))
         })
     }
 
@@ -129,6 +151,7 @@ impl BatchView {
                 entered: tier.entered.len(),
                 completed: tier.done().len(),
                 failed: tier.failed().len(),
+                cancelled: tier.stopped().len(),
                 started_at: tier.started_at,
                 ended_at: tier.ended_at,
                 last_activity_at: tier.last_at,
@@ -163,6 +186,10 @@ impl BatchView {
                         busy_ms: job.busy,
                         last_activity_at: job.last_at,
                         paused: job.paused.clone(),
+                        cancellation: job.cancellation.clone(),
+                        submission: Submission::of(spec),
+                        limits: JobLimits::of(spec),
+                        resubmitted: was_changed(batch, num, spec),
                     })
                     .collect(),
             })
@@ -180,9 +207,16 @@ impl BatchView {
     }
 }
 
+fn was_changed(batch: &BatchState, tier: TierNum, spec: &JobSpec) -> bool {
+    let created = batch.created_with().tier(tier);
+    let mut jobs = created.into_iter().flat_map(|tier| &tier.jobs);
+    jobs.all(|job| job != spec)
+}
+
 fn job_status(job: &JobState, tier: BatchStatus) -> BatchStatus {
     let succeeded = job.completed.len() + job.skipped.len();
     match tier {
+        _ if job.cancellation.is_some() => BatchStatus::Cancelled,
         BatchStatus::Pending | BatchStatus::Cancelled => tier,
         _ if !job.open.is_empty() || tier == BatchStatus::Running => BatchStatus::Running,
         _ => BatchStatus::of(succeeded, job.all_failed().len()),

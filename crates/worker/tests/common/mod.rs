@@ -287,6 +287,9 @@ impl Rig {
             documents: vec![source.clone()],
             inputs: vec![],
             at: Timestamp(1),
+            entrypoint: None,
+            deployment_mode: None,
+            plugin_archives: Vec::new(),
             trace: None,
         }
     }

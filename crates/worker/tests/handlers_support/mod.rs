@@ -48,6 +48,7 @@ pub fn context(params: Value) -> Context {
         deadline: Instant::now() + PATIENCE,
         memory_bytes: None,
         max_output_bytes: 64 * 1024,
+        deployment: Arc::default(),
         cancelled: CancellationToken::new(),
         alive: redrive_worker::handler::Alive::default(),
         trace: None,

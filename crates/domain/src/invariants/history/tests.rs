@@ -145,6 +145,7 @@ fn a_command_acts_once_and_stands_in_the_log_when_it_is_acknowledged() {
         plan: None,
         jobs: Vec::new(),
         cancelled_documents: None,
+        cancelled_units: None,
     };
     let early = log.history.acknowledged(&key, id, &accepted(3));
     assert!(early.is_some_and(|problem| problem.contains("the log has None")));
@@ -179,6 +180,7 @@ fn a_preview_does_nothing() {
         plan: Some(Plan::new(&key, 3, &retry, &[])),
         jobs: Vec::new(),
         cancelled_documents: None,
+        cancelled_units: None,
     };
     assert_eq!(log.history.acknowledged(&key, id, &preview), None);
     let acted = Event::DispatchPaused {
