@@ -1,6 +1,6 @@
 //! Stopping a batch, a tier of it, or one job.
 
-use super::{Decision, pause::jobs_of, refuse_if_cancelled};
+use super::{Decision, pause::jobs_of};
 use crate::{
     command::{Accepted, Cancel, Refusal},
     event::Event,
@@ -63,7 +63,9 @@ fn in_part(
     one: Option<&JobRef>,
     reason: Option<String>,
 ) -> Result<Decision, Refusal> {
-    refuse_if_cancelled(batch, "cancelled in part")?;
+    if batch.status == BatchStatus::Cancelled {
+        return Ok(batch.repeated(batch.last_seq));
+    }
     let Some(tier) = batch.tiers.get(usize::from(num)) else {
         return Err(Refusal::invalid("tier", "is none of the batch"));
     };

@@ -317,6 +317,10 @@ fn a_batch_of_which_nothing_is_left_is_cancelled() {
         .events(&["tier.cancelled", "batch.completed"])
         .status(BatchStatus::Cancelled)
         .counts(0, 0, 3, 0)
+        .command(stop(0, None))
+        .repeated()
+        .command(stop(1, "b"))
+        .repeated()
         .retry(retry())
         .refused("conflict", "was cancelled");
     // Also before it is submitted.
