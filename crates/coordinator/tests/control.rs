@@ -28,7 +28,7 @@ fn set(settings: &[&str]) -> Command {
     }
     Command::Retry(Retry {
         tier_nums: Some(vec![0]),
-        set: Some(change),
+        set: Some(Box::new(change)),
         ..Retry::default()
     })
 }

@@ -42,7 +42,7 @@ struct Asked {
     tiers: Vec<TierNum>,
     kinds: Vec<FailureKind>,
     #[serde(skip)]
-    more: More,
+    more: Box<More>,
 }
 
 /// What only some plans say, by name. A plan without any of it is written without it, as the first plans were.
@@ -56,7 +56,7 @@ struct More {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     jobs: Vec<JobName>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    set: Option<SubmissionChange>,
+    set: Option<Box<SubmissionChange>>,
 }
 
 impl Plan {
@@ -71,12 +71,12 @@ impl Plan {
                 max_retries: retry.max_retries,
                 tiers: retry.tier_nums.clone().unwrap_or_default(),
                 kinds: retry.kinds.clone().unwrap_or_default(),
-                more: More {
+                more: Box::new(More {
                     fingerprints: retry.fingerprints.clone().unwrap_or_default(),
                     not_before: retry.not_before,
                     jobs: retry.jobs.clone().unwrap_or_default(),
                     set: retry.set.clone(),
-                },
+                }),
             },
         }
     }
@@ -138,7 +138,7 @@ fn digest(selected: &[Selected]) -> u64 {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seq, batch, digest, asked) = (self.seq, self.batch, self.digest, &self.asked);
-        let bytes = match asked.more == More::default() {
+        let bytes = match *asked.more == More::default() {
             true => rmp_serde::to_vec(&(seq, batch, digest, asked)),
             false => {
                 let more = serde_json::to_string(&asked.more).map_err(|_| fmt::Error)?;

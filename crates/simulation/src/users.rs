@@ -247,7 +247,7 @@ impl User {
                 true => self.job().map(|job| vec![job]),
                 false => None,
             },
-            set: self.dice.happens(0.2).then(|| self.change()),
+            set: self.dice.happens(0.2).then(|| Box::new(self.change())),
             ..Retry::default()
         }
     }

@@ -90,7 +90,7 @@ fn asked(args: RetryArgs) -> anyhow::Result<Retry> {
         dry_run: args.dry_run,
         not_before: args.not_before.or(after),
         jobs: (!args.job.is_empty()).then_some(args.job),
-        set: (!set.is_empty()).then_some(set),
+        set: (!set.is_empty()).then(|| Box::new(set)),
         ..Retry::default()
     })
 }
@@ -118,7 +118,7 @@ fn flags(plan: &Plan) -> String {
     if let Some(time) = retry.not_before {
         flags.push_str(&format!(" --not-before {time}"));
     }
-    for setting in retry.set.iter().flat_map(SubmissionChange::settings) {
+    for setting in retry.set.iter().flat_map(|set| set.settings()) {
         flags.push_str(&format!(" --set {}", quoted(&setting)));
     }
     flags

@@ -71,7 +71,7 @@ pub struct Retry {
     /// Other parameters for the jobs of the tiers named by `tier_nums` (of these, those named by `jobs`): for this
     /// retry, for what is open in them, and for later retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set: Option<SubmissionChange>,
+    pub set: Option<Box<SubmissionChange>>,
 }
 
 impl Default for Retry {

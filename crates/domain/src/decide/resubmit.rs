@@ -40,7 +40,7 @@ pub(super) fn check_jobs(batch: &BatchState, retry: &Retry) -> Result<(), Refusa
 
 /// What becomes of the jobs that a retry means, before it begins: an event for each tier in which anything changes.
 pub(super) fn resubmissions(batch: &BatchState, retry: &Retry) -> Vec<Event> {
-    let Some(change) = &retry.set else {
+    let Some(change) = retry.set.as_deref() else {
         return Vec::new();
     };
     let mut changed: BTreeMap<TierNum, Vec<JobName>> = BTreeMap::new();

@@ -177,7 +177,7 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
         }
     }
     retried.documents = documents.len();
-    retried.set.clone_from(&retry.set);
+    retried.set = retry.set.as_deref().cloned();
     retried.excluded = excluded;
     (selected, retried)
 }

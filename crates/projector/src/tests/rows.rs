@@ -71,6 +71,7 @@ async fn failures_are_listed_each_once_with_their_reasons() {
             fingerprints: Vec::new(),
             plan_seq: None,
             not_before: None,
+            jobs: Vec::new(),
         },
         failed(
             0,

@@ -25,7 +25,7 @@ fn set(tier: u16, settings: &[&str]) -> Retry {
     Retry {
         retry_mode: RetryMode::All,
         tier_nums: Some(vec![tier]),
-        set: Some(change(settings)),
+        set: Some(Box::new(change(settings))),
         ..retry()
     }
 }

@@ -243,7 +243,7 @@ impl Driver {
                 let tiers = u16::try_from(self.story.state().tiers.len()).unwrap();
                 self.ask(Command::Retry(Retry {
                     tier_nums: Some(vec![*tier % tiers]),
-                    set: Some(change.clone()),
+                    set: Some(Box::new(change.clone())),
                     ..retry()
                 }));
             }
