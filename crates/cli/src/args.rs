@@ -109,7 +109,7 @@ pub(crate) enum Command {
     Pause(PauseArgs),
     /// Look for what is stuck or executed twice, and put it right
     Heal(HealArgs),
-    /// Stop a batch
+    /// Stop a batch, a tier of it, or one job
     Cancel(CancelArgs),
     /// Print events of the log, one JSON object a line
     Events(EventsArgs),

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod bench;
+pub(crate) mod cancel;
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod credits;
@@ -12,6 +13,7 @@ pub(crate) mod heal;
 pub(crate) mod history;
 pub(crate) mod look;
 mod outages;
+mod parameters;
 pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod time;

@@ -57,7 +57,7 @@ impl Bars {
                 }
                 None => {
                     bar.set_length(documents);
-                    bar.set_position(tier.completed + tier.failed);
+                    bar.set_position(tier.completed + tier.failed + tier.cancelled);
                 }
             }
             let waiting: u64 = tier.jobs.iter().map(|job| job.waiting).sum();
@@ -68,6 +68,9 @@ impl Bars {
                     Some(outage) => format!("outage: {}", outage.kind),
                     None => "paused".to_owned(),
                 });
+            }
+            if tier.cancelled > 0 {
+                notes.push(format!("{} cancelled", tier.cancelled));
             }
             if tier.failed > 0 {
                 notes.push(format!("{} failed", tier.failed));
@@ -175,6 +178,7 @@ pub(crate) fn summary(view: &BatchView) -> String {
         n => format!(", {n} retries"),
     };
     let stopped = match view.summary.status {
+        _ if counts.cancelled > 0 => format!(", {} cancelled", counts.cancelled),
         BatchStatus::Cancelled => format!(", {} cancelled", counts.cancelled),
         _ => String::new(),
     };

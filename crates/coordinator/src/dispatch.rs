@@ -12,6 +12,7 @@ mod queue;
 mod rate;
 mod ready;
 mod references;
+mod reshape;
 mod serving;
 mod suspects;
 
@@ -34,6 +35,7 @@ use self::{
     life::{Ghosts, Life},
     pace::{Kind, Paces},
     ready::Ready,
+    reshape::Shape,
 };
 use crate::scheduler::{Pool, Shares};
 
@@ -76,6 +78,8 @@ struct Held {
     named_at: Timestamp,
     doubted_at: Option<Timestamp>,
     life: Life,
+    /// What it was handed out with, where this leader did that.
+    shape: Option<Shape>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +87,7 @@ struct JobRun {
     out: UnitSet,
     kind: Option<Kind>,
     unit_ms: Option<f64>,
+    shape: Option<Shape>,
     tokens: f64,
     refilled_at: Timestamp,
     /// How its latest attempts ended.

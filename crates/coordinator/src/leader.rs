@@ -4,6 +4,7 @@ mod breaker;
 mod care;
 mod heal;
 mod load;
+mod reshape;
 mod snapshot;
 mod take;
 
@@ -327,8 +328,12 @@ impl<'a, B: Broker> Leader<'a, B> {
             self.mark = last.unwrap_or(self.mark);
         }
         let touched = std::mem::take(&mut round.touched);
+        let reshaped = std::mem::take(&mut round.reshaped);
         round.finish(&self.batches).await;
         let now = self.clock.now();
+        for key in reshaped {
+            self.reshape(&key, now).await;
+        }
         for key in touched {
             self.known.insert(hash(&key));
             let Some(batch) = self.batches.get(&key) else {

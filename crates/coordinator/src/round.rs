@@ -57,6 +57,8 @@ pub(crate) struct Round {
     pub(crate) messages: Vec<Message>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) touched: BTreeSet<BatchKey>,
+    /// Batches of which jobs are not any more what chunks of them were handed out for.
+    pub(crate) reshaped: BTreeSet<BatchKey>,
 }
 
 /// What an event needs beside its content.
@@ -114,6 +116,14 @@ impl Round {
         evolve_among(batches, seq, &envelope);
         stamp.ledgers.take(seq, &envelope);
         self.touched.insert(key.clone());
+        if matches!(
+            envelope.event,
+            Event::TierResubmitted { .. }
+                | Event::TierCancelled { .. }
+                | Event::JobCancelled { .. }
+        ) {
+            self.reshaped.insert(key.clone());
+        }
         Some(seq)
     }
 

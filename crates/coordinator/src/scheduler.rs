@@ -75,6 +75,8 @@ pub struct Queue<K> {
     pub unit_ms: Option<f64>,
     /// Units that the rate limit lets start now, where there is one.
     pub allowed: Option<u64>,
+    /// Units that may be handed out beside those that are out, where the job limits how many that are at once.
+    pub room: Option<u64>,
 }
 
 /// Units of a job to be handed out as one chunk.
@@ -191,7 +193,8 @@ pub fn plan<K: Ord + Clone>(
 )]
 impl<K> Queue<K> {
     fn available(&self) -> u64 {
-        self.ready.min(self.allowed.unwrap_or(u64::MAX))
+        let most = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+        self.ready.min(most(self.allowed)).min(most(self.room))
     }
 
     /// One unit until it is known how long a unit takes; then as many as fill a chunk's time, but not so many that
@@ -232,6 +235,7 @@ mod tests {
             together: CHUNK_UNITS,
             unit_ms: Some(CHUNK_MS),
             allowed: None,
+            room: None,
         }
     }
 
@@ -333,6 +337,17 @@ mod tests {
         }];
         let grants = plan(&many, &capacity(2), &mut Shares::default());
         assert_eq!(grants.len(), 4, "two of 200 ms a slot");
+    }
+
+    #[test]
+    fn what_is_out_at_once_is_bounded_beside_the_rate() {
+        let queue = Queue {
+            allowed: Some(9),
+            room: Some(2),
+            ..queue("a", "n", 100)
+        };
+        let grants = plan(&[queue], &capacity(8), &mut Shares::default());
+        assert_eq!(units_by_key(&grants)["a"], 2);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     limits::SEGMENTS_FROM,
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
-    pipeline::{MaxFailed, Pipeline, SpecError},
+    pipeline::{MaxFailed, Pipeline, SpecError, SubmissionChange},
     segments::Segmented,
     share::Share,
     status::BatchStatus,
@@ -349,6 +349,8 @@ fn retry_event() -> impl Strategy<Value = Event> {
                 tier,
                 kind: tier % 3,
                 fingerprint: tier % 5,
+                job: tier % 2,
+                cancelled: tier % 5,
             }
         });
     let mode = prop_oneof![Just(RetryMode::All), Just(RetryMode::TransientOnly)];
@@ -381,6 +383,7 @@ fn retry_event() -> impl Strategy<Value = Event> {
                     plan_seq: last.then_some(excluded.tier),
                     not_before: None,
                     canary: part,
+                    jobs: Vec::new(),
                     excluded,
                     last,
                 }
@@ -494,6 +497,58 @@ fn credits_event() -> impl Strategy<Value = Event> {
     })
 }
 
+fn change() -> impl Strategy<Value = SubmissionChange> {
+    let text = || option::of(".{0,9}");
+    let numbers = (
+        option::of(any::<u8>()),
+        option::of(any::<u64>()),
+        option::of(any::<u32>()),
+        option::of(0u32..9_999),
+    );
+    (option::of(any::<bool>()), numbers, text(), text()).prop_map(
+        |(requires_gpu, (priority, memory_bytes, num_cpus, rate), entrypoint, archive)| {
+            SubmissionChange {
+                requires_gpu,
+                priority,
+                memory_bytes,
+                num_cpus,
+                timeout: rate.map(|n| Millis(u64::from(n))),
+                max_attempts: num_cpus,
+                rate_limit: rate.map(|n| f64::from(n) / 8.0),
+                max_concurrency: rate,
+                deployment_mode: entrypoint.clone(),
+                entrypoint,
+                plugin_archives: archive.map(|archive| vec![archive]),
+                ..SubmissionChange::default()
+            }
+        },
+    )
+}
+
+fn control_event() -> impl Strategy<Value = Event> {
+    let reason = || option::of(".{0,9}");
+    prop_oneof![
+        (tier(), vec(job_name(), 0..3), change())
+            .prop_map(|(tier, jobs, change)| { Event::TierResubmitted { tier, jobs, change } }),
+        (tier(), any::<u64>(), reason()).prop_map(|(tier, documents, reason)| {
+            Event::TierCancelled {
+                tier,
+                documents,
+                reason,
+            }
+        }),
+        (tier(), job_name(), any::<bool>(), any::<u64>(), reason()).prop_map(
+            |(tier, job, waived, units, reason)| Event::JobCancelled {
+                tier,
+                job,
+                waived,
+                units,
+                reason,
+            }
+        ),
+    ]
+}
+
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     let start = prop_oneof![Just(Start::OnSubmit), Just(Start::AtOnce)];
     let over = (status(), any::<u64>(), any::<u64>());
@@ -509,6 +564,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
             status,
             completed,
             failed,
+            cancelled: failed % 3,
         }),
         1 => (option::of(".{0,9}"), any::<u64>())
             .prop_map(|(reason, documents)| Event::BatchCancelled { reason, documents }),
@@ -525,6 +581,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         3 => heal_event(),
         4 => credits_event(),
         2 => outage_event(),
+        2 => control_event(),
         1 => (proptest::option::of(proptest::sample::select(Verb::ALL.to_vec())), refusal()).prop_map(
             |(verb, refusal)| Event::CommandRefused {
                 verb,

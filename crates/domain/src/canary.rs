@@ -154,6 +154,7 @@ pub(crate) fn scheduled(
         plan_seq,
         not_before: retry.not_before,
         canary,
+        jobs: retry.jobs.clone().unwrap_or_default(),
     }
 }
 

@@ -15,8 +15,9 @@ use crate::{
     credits::Charge,
     document::Document,
     heal::Healed,
-    ids::{BatchId, CommandId},
+    ids::{BatchId, CommandId, JobName},
     pause::JobRef,
+    pipeline::TierNum,
     plan::Plan,
     status::BatchStatus,
 };
@@ -295,9 +296,19 @@ pub struct Submit {
 }
 
 /// Stop: nothing new starts, what runs is told to stop, and what it still reports changes nothing.
+///
+/// A tier that is stopped keeps the documents that were not through it; those that were go on. A job that is stopped
+/// while others of its tier go on is waived: documents go on without its output. The last job that is live in a tier
+/// is the tier.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
+    /// Only this tier; without it and `job`, the whole batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<TierNum>,
+    /// Only this job. Its tier need not be named where only one has a job of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobName>,
     /// Why, for the history; at most 1,000 characters are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -324,10 +335,13 @@ pub struct Accepted {
     /// Documents that a cancellation stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_documents: Option<u64>,
+    /// Units that the cancellation of a tier or of a job stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_units: Option<u64>,
     /// The plan, where a retry was only to be previewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// Jobs that were paused or resumed.
+    /// Jobs that were paused, resumed or cancelled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobRef>,
     /// What was found stuck, or executed twice.
@@ -350,6 +364,7 @@ impl Accepted {
             documents: 0,
             retry: None,
             cancelled_documents: None,
+            cancelled_units: None,
             plan: None,
             jobs: Vec::new(),
             heal: None,

@@ -5,12 +5,14 @@
 //! state by [`settle`], so that it comes out the same after a crash at any point.
 
 mod breaker;
+mod cancel;
 mod credits;
 mod documents;
 mod heal;
 mod lost;
 mod outcome;
 mod pause;
+mod resubmit;
 mod retry;
 mod segments;
 mod serving;
@@ -20,7 +22,7 @@ mod settle;
 pub(crate) mod tests;
 
 use crate::{
-    command::{Accepted, Cancel, Command, Create, Refusal, Submit},
+    command::{Accepted, Command, Create, Refusal, Submit},
     credits::NO_BATCH,
     event::Event,
     ids::{BatchKey, Bucket, CommandId},
@@ -96,7 +98,7 @@ pub fn command(
         Command::AddDocuments(add) => documents::add(batch, add),
         Command::Submit(submit) => submit_batch(batch, submit),
         Command::Retry(retry) => retry::retry(batch, retry),
-        Command::Cancel(cancel) => cancel_batch(batch, cancel),
+        Command::Cancel(cancel) => cancel::cancel(batch, cancel),
         Command::Pause(pause) => pause::pause(batch, pause),
         Command::Resume(resume) => pause::resume(batch, resume),
         Command::Heal(heal) => heal::heal(batch, heal),
@@ -166,7 +168,7 @@ fn read_pipeline(create: &Create) -> Result<Pipeline, Refusal> {
 
 /// A submission that broke off may be started over: the same batch again is no conflict.
 fn again(batch: &BatchState, create: &Create) -> Result<Decision, Refusal> {
-    if read_pipeline(create)? == *batch.pipeline && create.start == batch.start {
+    if read_pipeline(create)? == *batch.created_with() && create.start == batch.start {
         Ok(batch.repeated(batch.created_seq))
     } else {
         Err(Refusal::conflict(format!(
@@ -193,30 +195,6 @@ fn submit_batch(batch: &BatchState, submit: &Submit) -> Result<Decision, Refusal
         }],
         accepted: batch.accepted(),
     })
-}
-
-fn cancel_batch(batch: &BatchState, cancel: &Cancel) -> Result<Decision, Refusal> {
-    match batch.status {
-        BatchStatus::Cancelled => Ok(batch.repeated(batch.last_seq)),
-        status if status.is_over() => Err(Refusal::conflict(format!(
-            "batch {} is over ({status}): there is nothing to cancel",
-            batch.key.batch
-        ))),
-        _ => {
-            let documents = batch.counts().open;
-            let reason = cancel.reason.as_deref();
-            Ok(Decision {
-                events: vec![Event::BatchCancelled {
-                    reason: reason.map(|text| text.chars().take(1_000).collect()),
-                    documents,
-                }],
-                accepted: Accepted {
-                    cancelled_documents: Some(documents),
-                    ..batch.accepted()
-                },
-            })
-        }
-    }
 }
 
 fn refuse_if_cancelled(batch: &BatchState, what: &str) -> Result<(), Refusal> {

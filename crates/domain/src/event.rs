@@ -12,7 +12,7 @@ use crate::{
     ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
     packed::Packed,
     pause::{JobRef, PauseReason},
-    pipeline::{MaxFailed, Pipeline, TierNum},
+    pipeline::{MaxFailed, Pipeline, SubmissionChange, TierNum},
     segments::Segmented,
     share::Share,
     status::BatchStatus,
@@ -131,6 +131,9 @@ pub enum Event {
         completed: u64,
         /// Documents that failed somewhere.
         failed: u64,
+        /// Documents that stopped in a tier that was cancelled.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        cancelled: u64,
     },
     /// The batch was stopped.
     #[serde(rename = "batch.cancelled")]
@@ -235,6 +238,9 @@ pub enum Event {
         /// What of a retry that is tried on a sample first this is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         canary: Option<Part>,
+        /// Which jobs were asked for; empty means all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        jobs: Vec<JobName>,
     },
     /// Nothing more of these jobs is handed out until they are resumed, or their failures are retried.
     #[serde(rename = "dispatch.paused")]
@@ -386,6 +392,48 @@ pub enum Event {
         /// What showed it.
         kind: FailureKind,
     },
+    /// Jobs of a tier have other parameters from now on: for what is open, and for later retries.
+    #[serde(rename = "tier.resubmitted")]
+    TierResubmitted {
+        /// The tier.
+        tier: TierNum,
+        /// Those of its jobs for which anything changes.
+        jobs: Vec<JobName>,
+        /// What changes.
+        change: SubmissionChange,
+    },
+    /// A tier was stopped. Documents that were not through it stay there; those that were go on.
+    #[serde(rename = "tier.cancelled")]
+    TierCancelled {
+        /// Which.
+        tier: TierNum,
+        /// Documents that were in it, neither through nor failed.
+        documents: u64,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A job was stopped. Its units, open and failed ones, are not executed any more.
+    #[serde(rename = "job.cancelled")]
+    JobCancelled {
+        /// Its tier.
+        tier: TierNum,
+        /// Its name.
+        job: JobName,
+        /// Whether documents go on without it, as other jobs of its tier do. Otherwise the tier stops with it, and what
+        /// has failed in it stays failed.
+        waived: bool,
+        /// Units that are not executed any more.
+        units: u64,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The circumstances of an attempt.
@@ -458,6 +506,9 @@ impl Event {
             Self::BatchAborted { .. } => "batch.aborted",
             Self::CanaryJudged { .. } => "retry.canary_judged",
             Self::DispatchLimited { .. } => "dispatch.limited",
+            Self::TierResubmitted { .. } => "tier.resubmitted",
+            Self::TierCancelled { .. } => "tier.cancelled",
+            Self::JobCancelled { .. } => "job.cancelled",
         }
     }
 
@@ -479,8 +530,8 @@ impl Event {
             Self::RetryScheduled { last, .. }
             | Self::StuckDetected { last, .. }
             | Self::DuplicatesKilled { last, .. } => *last,
-            // What it holds credits for follows.
-            Self::CreditsReserved { .. } => false,
+            // What it is for follows.
+            Self::CreditsReserved { .. } | Self::TierResubmitted { .. } => false,
             _ => true,
         }
     }

@@ -41,6 +41,7 @@ pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
                 key: envelope.key(),
                 bucket: bucket.clone(),
                 pipeline: Arc::new(pipeline.clone()),
+                original: None,
                 start: *start,
                 status: BatchStatus::Pending,
                 submitted: false,
@@ -254,6 +255,17 @@ impl BatchState {
             Event::DispatchLimited {
                 job, concurrency, ..
             } => self.limit(job, *concurrency)?,
+            Event::TierResubmitted { tier, jobs, change } => self.resubmit(*tier, jobs, change)?,
+            Event::TierCancelled { tier, reason, .. }
+            | Event::JobCancelled {
+                tier,
+                reason,
+                waived: false,
+                ..
+            } => self.stop_tier(*tier, reason.as_ref(), at, seq)?,
+            Event::JobCancelled {
+                tier, job, reason, ..
+            } => self.waive_job(*tier, job, reason.as_ref(), at, seq)?,
         }
         Some(())
     }
@@ -299,13 +311,19 @@ impl BatchState {
         }
         tier.entered.add(&new);
         if tier.status.is_over() {
-            tier.status = BatchStatus::Pending;
+            tier.status = match tier.is_stopped() {
+                true => BatchStatus::Cancelled,
+                false => BatchStatus::Pending,
+            };
         }
         if segmented {
             return self.enter_segments(num, new);
         }
         for job in &mut tier.jobs {
-            job.open.add(&new);
+            match job.cancellation {
+                Some(_) => job.cancelled.add(&new),
+                None => job.open.add(&new),
+            }
         }
     }
 
@@ -366,7 +384,7 @@ impl BatchState {
             && self.status == BatchStatus::Running
             && !self.tiers.iter().any(unfinished);
         let counts = self.counts();
-        if !may_end || status != BatchStatus::of(counts.completed, counts.failed) {
+        if !may_end || status != counts.ending() {
             return None;
         }
         self.status = status;
@@ -397,6 +415,7 @@ pub fn evolve_among(batches: &mut Batches, seq: u64, envelope: &Envelope) {
 mod abort;
 mod canary;
 mod cancel;
+mod control;
 mod credits;
 mod heal;
 mod job;

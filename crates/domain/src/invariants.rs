@@ -102,6 +102,9 @@ fn check_tier(batch: &BatchState, num: TierNum, tier: &TierState, found: &mut Ve
     if tier.status.is_over() && tier.is_open() {
         found.push(format!("tier {num} is {} but has open units", tier.status));
     }
+    if tier.is_stopped() && tier.jobs.iter().any(|job| job.cancellation.is_none()) {
+        found.push(format!("tier {num} is cancelled, but a job of it is not"));
+    }
     for (place, job) in tier.jobs.iter().enumerate() {
         for problem in job_problems(job, &tier.entered) {
             found.push(format!("tier {num} job {place}: {problem}"));
@@ -134,6 +137,12 @@ fn job_problems(job: &JobState, entered: &UnitSet) -> Vec<&'static str> {
     }
     if all != *entered {
         found.push("its units are not those that entered the tier");
+    }
+    if job.cancellation.is_some() && !(job.open.is_empty() && job.paused.is_none()) {
+        found.push("it is cancelled, but has something open, or is paused");
+    }
+    if job.is_waived() && !failed.is_empty() {
+        found.push("documents go on without it, but it has failed some");
     }
     if !job.outputs.units().is_subset(&job.completed) {
         found.push("a unit that did not succeed has an output");

@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod arbitrary;
 pub mod canary;
+pub mod cancel;
 pub mod command;
 pub mod credits;
 pub mod decide;

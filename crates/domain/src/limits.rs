@@ -96,3 +96,25 @@ pub const SEGMENTS_PER_DOCUMENT: u32 = 1 << 16;
 pub const SEGMENTS_PER_BATCH: u32 = 1 << 24;
 /// The most that the outputs of one document's segments may come to where they are joined, in bytes as JSON.
 pub const JOIN_BYTES: usize = 32 * 1024 * 1024;
+/// CPUs that one execution may ask for.
+pub const NUM_CPUS: std::ops::RangeInclusive<u32> = 1..=1_024;
+/// Memory that one execution may be given, in bytes: a MiB to a PiB.
+pub const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
+/// The highest priority of a job.
+pub const PRIORITY_MOST: u8 = 100;
+/// Time that one attempt may be given, in milliseconds: up to a week.
+pub const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1..=7 * 24 * 3_600_000;
+/// Units a second that a rate limit may name.
+pub const RATE_PER_SECOND: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
+/// Units at once, over all workers, that a job may be limited to.
+pub const MAX_CONCURRENCY: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+/// Longest entrypoint, in bytes of UTF-8.
+pub const ENTRYPOINT_BYTES: usize = 1_024;
+/// Longest deployment mode, in bytes of UTF-8.
+pub const DEPLOYMENT_MODE_BYTES: usize = 64;
+/// Most plugin archives of a job.
+pub const PLUGIN_ARCHIVES: usize = 16;
+/// Longest name of a plugin archive, in bytes of UTF-8.
+pub const PLUGIN_ARCHIVE_BYTES: usize = 512;
+/// Jobs that one retry may name.
+pub const RETRY_JOBS: usize = 16;

@@ -3,6 +3,7 @@
 mod outage;
 mod parse;
 mod segmentation;
+mod submission;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +17,7 @@ use crate::{
 pub use outage::{Breaker, MaxFailed};
 pub use parse::{InvalidPipeline, SpecError};
 pub use segmentation::Segmentation;
+pub use submission::{InvalidSetting, JobLimits, Submission, SubmissionChange};
 
 /// The number of a tier, from 0.
 pub type TierNum = u16;
@@ -94,6 +96,18 @@ pub struct JobSpec {
     /// Whether its output is the document's segments, one JSON value a line: they are the units of the tiers that follow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub segments: bool,
+    /// Units at once, over all workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// What is to be started, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
+    /// Where it is to run, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_mode: Option<String>,
+    /// Archives to be loaded, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin_archives: Vec<String>,
 }
 
 fn one() -> u32 {

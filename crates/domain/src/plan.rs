@@ -12,16 +12,16 @@ use crate::{
     command::{Retry, RetryMode},
     event::Selected,
     failure::{FailureKind, Fingerprint},
-    ids::BatchKey,
-    pipeline::TierNum,
+    ids::{BatchKey, JobName},
+    pipeline::{SubmissionChange, TierNum},
     share::Share,
     time::Timestamp,
 };
 
 /// What every plan begins with.
 const PREFIX: &str = "plan-";
-/// Longest plan, in characters: room for the most kinds of the longest names.
-const LONGEST: usize = 2_048;
+/// Longest plan, in characters: room for the most kinds of the longest names, and for the longest parameters.
+const LONGEST: usize = 65_536;
 
 /// A retry that was previewed. Its text form is one word of lower-case letters and digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ struct Asked {
     tiers: Vec<TierNum>,
     kinds: Vec<FailureKind>,
     #[serde(skip)]
-    more: More,
+    more: Box<More>,
 }
 
 /// What only some plans say, by name. A plan without any of it is written without it, as the first plans were.
@@ -58,6 +58,10 @@ struct More {
     canary: Option<Share>,
     #[serde(skip_serializing_if = "Option::is_none")]
     canary_success: Option<Share>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    jobs: Vec<JobName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<Box<SubmissionChange>>,
 }
 
 impl Plan {
@@ -72,12 +76,14 @@ impl Plan {
                 max_retries: retry.max_retries,
                 tiers: retry.tier_nums.clone().unwrap_or_default(),
                 kinds: retry.kinds.clone().unwrap_or_default(),
-                more: More {
+                more: Box::new(More {
                     fingerprints: retry.fingerprints.clone().unwrap_or_default(),
                     not_before: retry.not_before,
                     canary: retry.canary,
                     canary_success: retry.canary_success,
-                },
+                    jobs: retry.jobs.clone().unwrap_or_default(),
+                    set: retry.set.clone(),
+                }),
             },
         }
     }
@@ -112,6 +118,8 @@ impl Plan {
             canary_success: asked.more.canary_success,
             dry_run: false,
             plan: None,
+            jobs: Some(asked.more.jobs).filter(|list| !list.is_empty()),
+            set: asked.more.set,
         }
     }
 }
@@ -139,7 +147,7 @@ fn digest(selected: &[Selected]) -> u64 {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seq, batch, digest, asked) = (self.seq, self.batch, self.digest, &self.asked);
-        let bytes = match asked.more == More::default() {
+        let bytes = match *asked.more == More::default() {
             true => rmp_serde::to_vec(&(seq, batch, digest, asked)),
             false => {
                 let more = serde_json::to_string(&asked.more).map_err(|_| fmt::Error)?;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     canary::Canary,
+    cancel::{CancelEffect, Cancellation},
     command::Start,
     credits::Holding,
     failure::{FailureClass, FailureKind},
@@ -36,6 +37,9 @@ pub struct BatchState {
     pub bucket: Bucket,
     /// What is to be done with them.
     pub pipeline: Arc<Pipeline>,
+    /// The pipeline with which it was created, where that is another one by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Arc<Pipeline>>,
     /// When that begins.
     pub start: Start,
     /// How it is doing.
@@ -182,9 +186,24 @@ pub struct JobState {
     /// How many units of it are out at once, where the other side cannot keep up with more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
+    /// That nothing of it is executed any more, where that is so. What comes in counts as `cancelled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancellation: Option<Cancellation>,
 }
 
 impl JobState {
+    /// Whether documents go on without it.
+    #[must_use]
+    pub fn is_waived(&self) -> bool {
+        self.has_ended_as(CancelEffect::Waived)
+    }
+
+    fn has_ended_as(&self, effect: CancelEffect) -> bool {
+        self.cancellation
+            .as_ref()
+            .is_some_and(|cancellation| cancellation.effect == effect)
+    }
+
     /// All failed units.
     #[must_use]
     pub fn all_failed(&self) -> UnitSet {
@@ -258,11 +277,11 @@ impl JobState {
 }
 
 impl TierState {
-    /// Of these units, those for which all jobs succeeded.
+    /// Of these units, those for which all jobs succeeded that are not waived.
     #[must_use]
     pub fn done_of(&self, units: &UnitSet) -> UnitSet {
         let mut done = units.clone();
-        for job in &self.jobs {
+        for job in self.jobs.iter().filter(|job| !job.is_waived()) {
             done = job.done_of(&done);
         }
         done
@@ -282,6 +301,22 @@ impl TierState {
             failed.add(&job.all_failed());
         }
         failed
+    }
+
+    /// Whether it was cancelled: documents that were not through it stay there.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let mut jobs = self.jobs.iter();
+        jobs.any(|job| job.has_ended_as(CancelEffect::Stopped))
+    }
+
+    /// Units that stay here because it was cancelled, and that have not failed in it.
+    #[must_use]
+    pub fn stopped(&self) -> UnitSet {
+        match self.is_stopped() {
+            true => self.entered.minus(&self.done()).minus(&self.failed()),
+            false => UnitSet::new(),
+        }
     }
 
     /// Whether a job has something left to do.
@@ -304,7 +339,26 @@ pub struct DocumentCounts {
     pub open: u64,
 }
 
+impl DocumentCounts {
+    /// The status of a batch that is over with these.
+    #[must_use]
+    pub const fn ending(&self) -> BatchStatus {
+        match (self.completed, self.failed, self.cancelled) {
+            (completed, failed, 0) => BatchStatus::of(completed, failed),
+            (0, 0, _) => BatchStatus::Cancelled,
+            (0, _, _) => BatchStatus::Failed,
+            _ => BatchStatus::CompletedWithFailures,
+        }
+    }
+}
+
 impl BatchState {
+    /// The pipeline with which it was created.
+    #[must_use]
+    pub fn created_with(&self) -> &Pipeline {
+        self.original.as_ref().unwrap_or(&self.pipeline)
+    }
+
     /// The job of that name in a tier, with its specification.
     #[must_use]
     pub fn job(&self, tier: TierNum, job: &JobName) -> Option<(&JobSpec, &JobState)> {
@@ -358,6 +412,15 @@ impl BatchState {
         (failed > max_failed.of(self.documents)).then_some(failed)
     }
 
+    /// Documents that stay in tiers that were cancelled.
+    fn stopped_documents(&self) -> UnitSet {
+        let mut stopped = UnitSet::new();
+        for tier in &self.tiers {
+            stopped.add(&tier.stopped());
+        }
+        self.documents_of(&stopped).into_owned()
+    }
+
     /// Documents that went through all tiers.
     #[must_use]
     pub fn completed_documents(&self) -> UnitSet {
@@ -370,14 +433,18 @@ impl BatchState {
     #[must_use]
     pub fn counts(&self) -> DocumentCounts {
         let completed = self.completed_documents().len();
-        let failed = self.failed_documents().len();
+        let all_failed = self.failed_documents();
+        let failed = all_failed.len();
         let rest = u64::from(self.documents).saturating_sub(completed + failed);
-        let stopped = self.status == BatchStatus::Cancelled;
+        let cancelled = match self.status {
+            BatchStatus::Cancelled => rest,
+            _ => self.stopped_documents().minus(&all_failed).len().min(rest),
+        };
         DocumentCounts {
             completed,
             failed,
-            cancelled: if stopped { rest } else { 0 },
-            open: if stopped { 0 } else { rest },
+            cancelled,
+            open: rest - cancelled,
         }
     }
 

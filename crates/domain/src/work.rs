@@ -60,6 +60,15 @@ pub struct Chunk {
     /// Where it is not 0, a worker names the chunk in a heartbeat before it begins it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub strikes: u32,
+    /// What is to be started, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
+    /// Where it is to run, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_mode: Option<String>,
+    /// Archives to be loaded, for handlers that want to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin_archives: Vec<String>,
     /// W3C trace context (`traceparent`) of what caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,

@@ -23,7 +23,7 @@ use redrive_domain::{
     limits::SEGMENTS_FROM,
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
-    pipeline::{MaxFailed, Pipeline},
+    pipeline::{MaxFailed, Pipeline, SubmissionChange},
     presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
     segments::Segmented,
     status::BatchStatus,
@@ -146,6 +146,24 @@ fn pipeline() -> Value {
     })
 }
 
+fn change() -> SubmissionChange {
+    let change = json!({
+        "requires_gpu": true,
+        "priority": 70,
+        "memory_bytes": 4_294_967_296u64,
+        "num_cpus": 4,
+        "class": "big",
+        "timeout": "10m",
+        "max_attempts": 5,
+        "rate_limit": 2.5,
+        "max_concurrency": 8,
+        "entrypoint": "python -m engine",
+        "deployment_mode": "gke",
+        "plugin_archives": ["a.zip", "b.zip"],
+    });
+    serde_json::from_value(change).unwrap()
+}
+
 fn attempt() -> Attempt {
     Attempt {
         tier: 0,
@@ -204,6 +222,7 @@ fn events() -> Vec<Event> {
             status,
             completed,
             failed: failed_count,
+            cancelled: 0,
         },
         Event::BatchCancelled {
             reason: Some("a mistake".to_owned()),
@@ -254,6 +273,7 @@ fn events() -> Vec<Event> {
             plan_seq: None,
             not_before: None,
             canary: None,
+            jobs: Vec::new(),
         },
         Event::WorkerLost {
             attempt: Attempt {
@@ -326,6 +346,23 @@ fn events() -> Vec<Event> {
             concurrency: Some(4),
             kind: FailureKind::RATE_LIMITED,
         },
+        Event::TierResubmitted {
+            tier: 1,
+            jobs: vec![job()],
+            change: change(),
+        },
+        Event::TierCancelled {
+            tier: 1,
+            documents: 7,
+            reason: Some("it is stuck".to_owned()),
+        },
+        Event::JobCancelled {
+            tier: 1,
+            job: job(),
+            waived: true,
+            units: 7,
+            reason: Some("its siblings are fine".to_owned()),
+        },
     ]
 }
 
@@ -389,9 +426,12 @@ fn there_is_a_fixture_of_every_event() {
         Event::BatchAborted { .. } => 23,
         Event::CanaryJudged { .. } => 24,
         Event::DispatchLimited { .. } => 25,
+        Event::TierResubmitted { .. } => 26,
+        Event::TierCancelled { .. } => 27,
+        Event::JobCancelled { .. } => 28,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..26).collect::<Vec<i32>>());
+    assert_eq!(all, (0..29).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -447,6 +487,7 @@ fn every_command_is_read_as_it_was_written() {
         }),
         Command::Cancel(Cancel {
             reason: Some("a mistake".to_owned()),
+            ..Cancel::default()
         }),
         Command::Pause(Pause {
             tier: Some(1),
@@ -520,6 +561,9 @@ fn every_message_between_coordinator_and_worker_is_read_as_it_was_written() {
             }],
             at: at(),
             strikes: 0,
+            entrypoint: None,
+            deployment_mode: None,
+            plugin_archives: Vec::new(),
             trace: None,
             splits: false,
             segments: Vec::new(),
@@ -635,6 +679,7 @@ fn a_retry_that_is_tried_on_a_sample_is_read_as_it_was_written() {
         excluded: Excluded::default(),
         last: true,
         plan_seq: None,
+        jobs: Vec::new(),
         not_before: None,
         canary: Some(canary),
     };
@@ -704,6 +749,9 @@ fn segments_are_read_as_they_were_written() {
         handler: HandlerName::new("fetch").unwrap(),
         params: Value::Null,
         attempt: 1,
+        entrypoint: None,
+        deployment_mode: None,
+        plugin_archives: Vec::new(),
         strikes: 0,
         timeout: Millis::seconds(30),
         memory_bytes: None,

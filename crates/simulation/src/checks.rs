@@ -394,6 +394,12 @@ impl Checks {
             tier: chunk.tier,
             job: chunk.job,
         };
+        let ended = self.history.ended_since(&key, &job);
+        if ended.is_some_and(|seq| seq <= knows) {
+            self.fail(format!(
+                "a chunk of {key} is handed out by one who knows that {job:?} is cancelled"
+            ));
+        }
         let paused = self.history.paused_since(&key, &job);
         let known = paused.filter(|(seq, _)| *seq <= knows);
         let probes = known

@@ -45,6 +45,7 @@ impl Previews {
             fingerprints,
             max_retry_count,
             max_retries,
+            jobs,
             selected,
             last: true,
             plan_seq: Some(seq),
@@ -65,6 +66,7 @@ impl Previews {
             fingerprints: (!fingerprints.is_empty()).then(|| fingerprints.clone()),
             max_retry_count: *max_retry_count,
             max_retries: *max_retries,
+            jobs: (!jobs.is_empty()).then(|| jobs.clone()),
             ..Retry::default()
         };
         let rest = match canary {
@@ -87,6 +89,8 @@ impl Previews {
                 let of_all = Retry {
                     canary: None,
                     canary_success: None,
+                    // What else it sets stands in events of its own.
+                    set: None,
                     ..plan.retry()
                 };
                 *of == key && plan.seq == *seq && of_all == asked
@@ -135,7 +139,12 @@ fn wanted(batch: &BatchState, asked: &Retry) -> Units {
                 && asked
                     .kinds
                     .as_ref()
-                    .is_none_or(|kinds| kinds.contains(kind));
+                    .is_none_or(|kinds| kinds.contains(kind))
+                && asked
+                    .jobs
+                    .as_ref()
+                    .is_none_or(|jobs| jobs.contains(&spec.name))
+                && job.cancellation.is_none();
             if !is_meant {
                 continue;
             }

@@ -15,6 +15,7 @@ use redrive_domain::{
     heal::HealAction,
     ids::{BatchKey, Bucket, CommandId, JobName},
     pause::Paused,
+    pipeline::SubmissionChange,
     plan::Plan,
     share::Share,
     subject,
@@ -229,8 +230,9 @@ impl User {
 
     /// What may be asked at any time.
     fn later(&mut self) -> Wish {
-        let command = match self.dice.count(0..=22) {
-            0 | 1 => Command::Cancel(Cancel::default()),
+        let command = match self.dice.count(0..=24) {
+            0 => Command::Cancel(Cancel::default()),
+            1 | 23 | 24 => Command::Cancel(self.cancel()),
             2 => self.page(self.plan.documents(), 1),
             3 => Command::Submit(Submit::default()),
             4 => self.page(0, self.plan.documents().min(2)),
@@ -255,7 +257,7 @@ impl User {
                 })
             }
             18..=19 => return self.limit(),
-            20.. => Command::Heal(self.heal()),
+            20..=22 => Command::Heal(self.heal()),
             number => Command::Retry(Retry {
                 dry_run: number <= 14,
                 ..self.retry()
@@ -294,6 +296,11 @@ impl User {
                 true => Share::percent(*self.dice.pick(&[1, 30, 100])).ok(),
                 false => None,
             },
+            jobs: match self.dice.happens(0.1) {
+                true => self.job().map(|job| vec![job]),
+                false => None,
+            },
+            set: self.dice.happens(0.2).then(|| Box::new(self.change())),
             ..Retry::default()
         }
     }
@@ -309,6 +316,29 @@ impl User {
             fix: self.dice.happens(0.6),
             idle_seconds: *self.dice.pick(&[None, Some(1), Some(1), Some(3)]),
             ..Heal::new(action)
+        }
+    }
+
+    /// Other parameters, some of which are none; nothing that would leave nobody to do the work.
+    fn change(&mut self) -> SubmissionChange {
+        SubmissionChange {
+            priority: *self.dice.pick(&[None, Some(0), Some(100), Some(101)]),
+            memory_bytes: *self.dice.pick(&[None, Some(1 << 30), Some(1 << 31)]),
+            max_attempts: *self.dice.pick(&[None, Some(1), Some(4)]),
+            rate_limit: *self.dice.pick(&[None, None, Some(20.0)]),
+            max_concurrency: *self.dice.pick(&[None, Some(1), Some(5)]),
+            entrypoint: self.dice.happens(0.3).then(|| "main".to_owned()),
+            ..SubmissionChange::default()
+        }
+    }
+
+    /// A tier, a job, or all of it.
+    fn cancel(&mut self) -> Cancel {
+        let tier = *self.dice.pick(&[None, Some(0), Some(1), Some(2), Some(9)]);
+        Cancel {
+            tier,
+            job: self.job(),
+            reason: None,
         }
     }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     attempt::{Bounds, End, Finished, Scope, attempt},
     flights::Flight,
-    handler::{Context, Done, Handler, Peak},
+    handler::{Context, Deployment, Done, Handler, Peak},
     inputs::{Plan, Ready, Slice},
     metrics::{self, Counts, HandlerMetrics},
     report::{Reports, Sizes},
@@ -100,6 +100,7 @@ impl<'a, B: Broker> Execution<'a, B> {
             num_cpus: chunk.num_cpus,
             peak_memory: Peak::default(),
             max_output_bytes: chunk.max_output_bytes,
+            deployment: Deployment::of(&chunk),
             cancelled: CancellationToken::new(),
             alive: flight.alive().clone(),
             trace: trace.clone(),

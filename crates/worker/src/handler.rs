@@ -18,6 +18,7 @@ use redrive_domain::{
     pipeline::TierNum,
     time::Timestamp,
     units::Ordinal,
+    work::Chunk,
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -73,6 +74,8 @@ pub struct Context {
     pub peak_memory: Peak,
     /// The largest output that is kept, in bytes.
     pub max_output_bytes: u64,
+    /// What the job says of how it is to be started.
+    pub deployment: Arc<Deployment>,
     /// Set when the attempt is no longer wanted: cancelled, timed out, or given to somebody else. The runner drops the
     /// handler's future shortly after; what the handler started elsewhere (processes, threads) it has to stop itself.
     pub cancelled: CancellationToken,
@@ -80,6 +83,27 @@ pub struct Context {
     pub alive: Alive,
     /// W3C trace context (`traceparent`) of what caused the attempt.
     pub trace: Option<String>,
+}
+
+/// How a job is to be started, for handlers that want to know. Redrive itself makes nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Deployment {
+    /// What is to be started.
+    pub entrypoint: Option<String>,
+    /// Where.
+    pub deployment_mode: Option<String>,
+    /// Archives to be loaded.
+    pub plugin_archives: Vec<String>,
+}
+
+impl Deployment {
+    pub(crate) fn of(chunk: &Chunk) -> Arc<Self> {
+        Arc::new(Self {
+            entrypoint: chunk.entrypoint.clone(),
+            deployment_mode: chunk.deployment_mode.clone(),
+            plugin_archives: chunk.plugin_archives.clone(),
+        })
+    }
 }
 
 impl Context {

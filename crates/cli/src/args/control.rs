@@ -7,6 +7,7 @@ use redrive_domain::{
     pipeline::TierNum,
     plan::Plan,
     share::Share,
+    time::{Millis, Timestamp},
 };
 
 use super::{BatchArg, parse_tier};
@@ -37,6 +38,18 @@ pub(crate) struct RetryArgs {
     /// Only failures that are alike, as `diagnose` groups them; may be given several times
     #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) fingerprint: Vec<Fingerprint>,
+    /// Only failures of this job; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Vec<JobName>,
+    /// Other parameters for the tiers that --tier names, kept for later retries: requires_gpu, memory_bytes, num_cpus, timeout, priority, class, rate_limit, max_concurrency, …; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Execute nothing of it before this time, for instance 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_before: Option<Timestamp>,
+    /// Execute nothing of it before so much time has passed, for instance 30s
+    #[arg(long, value_name = "SPAN", conflicts_with = "not_before")]
+    pub(crate) after: Option<Millis>,
     /// Leave out documents that have been retried this often
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10), value_name = "1..10")]
     pub(crate) max_retry_count: u8,
@@ -53,7 +66,7 @@ pub(crate) struct RetryArgs {
     #[arg(long, conflicts_with_all = ["watch", "jobs"])]
     pub(crate) dry_run: bool,
     /// Do just what a dry run planned; refused (exit 5) where that has become something else
-    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "fingerprint", "max_retry_count", "max_retries", "canary", "canary_success", "dry_run"])]
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["mode", "tier", "kind", "fingerprint", "job", "set", "not_before", "after", "max_retry_count", "max_retries", "canary", "canary_success", "dry_run"])]
     pub(crate) plan: Option<Plan>,
     /// Follow the batch until it is over
     #[arg(short, long)]
@@ -67,6 +80,8 @@ pub(crate) struct RetryArgs {
 pub(crate) struct CancelArgs {
     #[command(flatten)]
     pub(crate) batch: BatchArg,
+    #[command(flatten)]
+    pub(crate) of: JobsArg,
     /// Why, for the history
     #[arg(long)]
     pub(crate) reason: Option<String>,

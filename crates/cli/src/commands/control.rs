@@ -1,12 +1,10 @@
-//! `retry`, `pause`, `resume` and `cancel`.
+//! `retry`, `pause` and `resume`.
 
 use redrive_client::ClientError;
 use redrive_domain::{
-    command::{
-        Accepted, Cancel, Command, Pause, Refusal, Resume, Retried, Retry, RetryMode, Submit,
-    },
-    decide::ANY_BUCKET,
-    ids::{BatchId, Bucket},
+    command::{Accepted, Command, Pause, Refusal, Resume, Retried, Retry, RetryMode, Submit},
+    ids::BatchId,
+    pipeline::SubmissionChange,
     plan::Plan,
     query::{BatchRef, BatchView, ListDocuments},
     status::BatchStatus,
@@ -14,8 +12,8 @@ use redrive_domain::{
 
 use super::{credits, outages, run};
 use crate::{
-    app::App,
-    args::{CancelArgs, Format, Mode, PauseArgs, ResumeArgs, RetryArgs},
+    app::{App, quoted},
+    args::{Format, Mode, PauseArgs, ResumeArgs, RetryArgs},
     exit::{Exit, failed, usage},
     identity,
     output::{self, brief, counted},
@@ -39,7 +37,7 @@ pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
     }
     let stop = signals::shutdown()?;
     let (jobs, watch, plan) = (args.jobs, args.watch, args.plan.clone());
-    let accepted = match command(app, &view, Command::Retry(asked(args))).await {
+    let accepted = match command(app, &view, Command::Retry(asked(args)?)).await {
         Err(error) => return Err(with_documents(app, batch, plan.as_ref(), error).await),
         Ok(accepted) => accepted,
     };
@@ -58,13 +56,24 @@ pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
 }
 
 /// What a retry's flags ask for.
-fn asked(args: RetryArgs) -> Retry {
+fn asked(args: RetryArgs) -> anyhow::Result<Retry> {
     if args.plan.is_some() {
-        return Retry {
+        return Ok(Retry {
             plan: args.plan,
             ..Retry::default()
-        };
+        });
     }
+    let mut set = SubmissionChange::default();
+    for setting in &args.set {
+        set.set(setting)
+            .map_err(|error| usage(format!("--set: {error}")))?;
+    }
+    if !set.is_empty() && args.tier.is_empty() {
+        return Err(usage(
+            "--set changes the parameters of a tier: name it with --tier",
+        ));
+    }
+    let after = args.after.map(|span| identity::now().plus(span));
     let retry_mode = match args.mode {
         Some(Mode::TransientOnly) => RetryMode::TransientOnly,
         Some(Mode::All) => RetryMode::All,
@@ -72,7 +81,7 @@ fn asked(args: RetryArgs) -> Retry {
         None if !args.kind.is_empty() || !args.fingerprint.is_empty() => RetryMode::All,
         None => RetryMode::default(),
     };
-    Retry {
+    Ok(Retry {
         retry_mode,
         tier_nums: (!args.tier.is_empty()).then_some(args.tier),
         kinds: (!args.kind.is_empty()).then_some(args.kind),
@@ -82,8 +91,11 @@ fn asked(args: RetryArgs) -> Retry {
         dry_run: args.dry_run,
         canary: args.canary,
         canary_success: args.canary_success,
+        not_before: args.not_before.or(after),
+        jobs: (!args.job.is_empty()).then_some(args.job),
+        set: (!set.is_empty()).then(|| Box::new(set)),
         ..Retry::default()
-    }
+    })
 }
 
 /// The flags that ask for what a plan was made of.
@@ -111,6 +123,15 @@ fn flags(plan: &Plan) -> String {
     }
     if let Some(share) = retry.canary_success {
         flags.push_str(&format!(" --canary-success {share}"));
+    }
+    for job in retry.jobs.iter().flatten() {
+        flags.push_str(&format!(" --job {job}"));
+    }
+    if let Some(time) = retry.not_before {
+        flags.push_str(&format!(" --not-before {time}"));
+    }
+    for setting in retry.set.iter().flat_map(|set| set.settings()) {
+        flags.push_str(&format!(" --set {}", quoted(&setting)));
     }
     flags
 }
@@ -204,6 +225,10 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
             String::new()
         }
     );
+    if let Some(set) = &retried.set {
+        let settings = set.settings().join(" ");
+        say!("  with: {settings}, also in later retries");
+    }
     let excluded = &retried.excluded;
     for (class, count) in &excluded.class {
         let failures = counted(*count, &format!("{class} failure"));
@@ -222,6 +247,14 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
     if excluded.kind > 0 {
         let failures = counted(excluded.kind, "failure");
         say!("  left alone: {failures} of other kinds");
+    }
+    if excluded.job > 0 {
+        let failures = counted(excluded.job, "failure");
+        say!("  left alone: {failures} of other jobs");
+    }
+    if excluded.cancelled > 0 {
+        let failures = counted(excluded.cancelled, "failure");
+        say!("  left alone: {failures} in tiers that were cancelled");
     }
     if excluded.fingerprint > 0 {
         let failures = counted(excluded.fingerprint, "failure");
@@ -276,7 +309,7 @@ pub(crate) async fn pause(app: &App, args: PauseArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn names(accepted: &Accepted) -> Option<String> {
+pub(super) fn names(accepted: &Accepted) -> Option<String> {
     let jobs = accepted.jobs.iter();
     let names: Vec<String> = jobs
         .map(|at| format!("{} in tier {}", at.job, at.tier))
@@ -331,26 +364,4 @@ pub(crate) async fn resume(app: &App, args: ResumeArgs) -> anyhow::Result<Exit> 
         seq = command(app, &view, submit).await?.seq;
     }
     run::work_here(app, &view, seq, args.jobs, &stop).await
-}
-
-pub(crate) async fn cancel(app: &App, args: CancelArgs) -> anyhow::Result<Exit> {
-    let batch = match args.batch.batch {
-        BatchRef::Id(batch) => batch,
-        BatchRef::Last => app.view(BatchRef::Last, None).await?.summary.batch,
-    };
-    let command = Command::Cancel(Cancel {
-        reason: args.reason,
-    });
-    let bucket = Bucket::new(ANY_BUCKET)?;
-    let accepted = app
-        .client
-        .command(&bucket, batch, identity::command(), &command)
-        .await?;
-    if app.output == Format::Table {
-        let open = counted(accepted.cancelled_documents.unwrap_or(0), "document");
-        say!("{batch} is cancelled; {open} had not come through");
-    } else {
-        output::one(app.output, &accepted, |_| String::new())?;
-    }
-    Ok(Exit::Done)
 }

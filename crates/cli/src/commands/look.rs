@@ -153,8 +153,19 @@ pub(super) fn show(view: &BatchView) -> String {
             )
         })
         .collect();
-    if !paused.is_empty() {
-        parts.push(paused.join("\n"));
+    let cancelled = view.cancelled().map(|(tier, job, cancellation)| {
+        let reason = cancellation.reason.as_deref();
+        let reason = reason.map_or_else(String::new, |text| format!(": {}", brief(text, 200)));
+        let (job, at, effect) = (&job.job, cancellation.at, cancellation.effect);
+        format!("cancelled: {job} in tier {tier} at {at}; {effect}{reason}")
+    });
+    let notes: Vec<String> = super::parameters::lines(view)
+        .into_iter()
+        .chain(paused)
+        .chain(cancelled)
+        .collect();
+    if !notes.is_empty() {
+        parts.push(notes.join("\n"));
     }
     let outages = outages::lines(view);
     if !outages.is_empty() {

@@ -328,6 +328,7 @@ async fn create(
 async fn give_up(app: &App, bucket: &Bucket, batch: BatchId, error: &anyhow::Error) {
     let command = Command::Cancel(Cancel {
         reason: Some(format!("its documents could not be handed over: {error:#}")),
+        ..Cancel::default()
     });
     let told = app
         .client

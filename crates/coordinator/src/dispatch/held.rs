@@ -115,6 +115,7 @@ impl Dispatch {
                     named_at: now,
                     doubted_at: None,
                     life,
+                    shape: None,
                 },
             );
         }

@@ -14,7 +14,7 @@ use redrive_domain::{
 
 use super::{
     Dispatch, Held, JobKey, life::Life, pool_of, queue::queue_of, references::References,
-    suspects::candidates,
+    reshape::Shape, suspects::candidates,
 };
 use crate::scheduler::{Capacity, Grant, Pool, plan};
 
@@ -67,13 +67,20 @@ impl Dispatch {
         let pools = self.capacities();
         let mut queues = Vec::new();
         let mut idle = Vec::new();
+        let mut moved = Vec::new();
         for pool in self.ready.pools() {
             if pools.get(pool).is_some_and(|capacity| !capacity.has_room()) {
                 continue;
             }
             self.ready.compete(pool, COMPETING, |key| {
                 match queue_of(key, batches, &mut self.jobs, &self.paces, now) {
-                    Some(queue) if queue.ready > 0 => {
+                    // It has another class since it was put here.
+                    Some(queue) if queue.pool != *pool => {
+                        idle.push((pool.clone(), key.clone()));
+                        moved.push((queue.pool, key.clone()));
+                        false
+                    }
+                    Some(queue) if queue.ready > 0 && queue.room != Some(0) => {
                         queues.push(queue);
                         true
                     }
@@ -86,6 +93,9 @@ impl Dispatch {
         }
         for (pool, key) in idle {
             self.ready.remove(&pool, &key);
+        }
+        for (pool, key) in moved {
+            self.ready.insert(&pool, key);
         }
         for queue in &queues {
             // A rate limit is a timer too.
@@ -153,6 +163,9 @@ impl Dispatch {
             inputs: references.inputs,
             at: now,
             strikes: candidates.strikes,
+            entrypoint: spec.entrypoint.clone(),
+            deployment_mode: spec.deployment_mode.clone(),
+            plugin_archives: spec.plugin_archives.clone(),
             trace: None,
             splits: spec.segments,
             segments: references.segments,
@@ -177,6 +190,7 @@ impl Dispatch {
                 named_at: now,
                 doubted_at: None,
                 life: Life::default(),
+                shape: Some(Shape::of(spec)),
             },
         );
         Some(chunk)

@@ -8,6 +8,7 @@ use super::{
     JobKey, JobRun,
     pace::{Kind, Paces},
     pool_of,
+    reshape::Shape,
     suspects::candidates,
 };
 use crate::scheduler::Queue;
@@ -41,6 +42,8 @@ pub(super) fn queue_of(
         .kind
         .get_or_insert_with(|| Kind::of(&key.batch.namespace, spec));
     let candidates = candidates(job, now, &run.out);
+    run.shape.get_or_insert_with(|| Shape::of(spec));
+    let at_once = spec.max_concurrency.map(|most| u64::from(most.max(1)));
     Some(Queue {
         key: key.clone(),
         namespace: key.batch.namespace.clone(),
@@ -49,6 +52,7 @@ pub(super) fn queue_of(
         ready: candidates.count.min(most).min(room),
         together: candidates.together,
         unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
+        room: at_once.map(|most| most.saturating_sub(run.out.len())),
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
     })
 }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::Refusal;
 use crate::{
     failure::{FailureClass, FailureKind, Fingerprint},
-    limits::{MAX_RETRIES, MAX_RETRY_COUNT, RETRY_FINGERPRINTS, RETRY_KINDS},
-    pipeline::{SpecError, TierNum},
+    ids::JobName,
+    limits::{MAX_RETRIES, MAX_RETRY_COUNT, RETRY_FINGERPRINTS, RETRY_JOBS, RETRY_KINDS},
+    pipeline::{SpecError, SubmissionChange, TierNum},
     plan::Plan,
     share::Share,
     time::Timestamp,
@@ -71,6 +72,13 @@ pub struct Retry {
     /// beside it: the plan has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// Only failures of jobs of these names, at most 16; none or an empty list means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<Vec<JobName>>,
+    /// Other parameters for the jobs of the tiers named by `tier_nums` (of these, those named by `jobs`): for this
+    /// retry, for what is open in them, and for later retries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Box<SubmissionChange>>,
 }
 
 impl Default for Retry {
@@ -87,6 +95,8 @@ impl Default for Retry {
             canary_success: None,
             dry_run: false,
             plan: None,
+            jobs: None,
+            set: None,
         }
     }
 }
@@ -142,10 +152,35 @@ impl Retry {
                 format!("has {fingerprints} entries: it takes {RETRY_FINGERPRINTS}"),
             );
         }
+        let jobs = self.jobs.as_ref().map_or(0, Vec::len);
+        if jobs > RETRY_JOBS {
+            let message = format!("has {jobs} entries: it takes {RETRY_JOBS}");
+            error("jobs", message);
+        }
+        if let Some(set) = &self.set {
+            if self.tier_nums.as_ref().is_none_or(Vec::is_empty) {
+                let message = "is missing: name the tiers that set is for".to_owned();
+                error("tier_nums", message);
+            }
+            if set.is_empty() {
+                let message = "changes nothing: name a parameter, or leave it out".to_owned();
+                error("set", message);
+            }
+            errors.extend(set.errors());
+        }
         if errors.is_empty() {
             Ok(())
         } else {
             Err(Refusal::Invalid { errors })
+        }
+    }
+
+    /// Whether failures of a job are wanted.
+    #[must_use]
+    pub fn wants_job(&self, job: &JobName) -> bool {
+        match &self.jobs {
+            Some(jobs) if !jobs.is_empty() => jobs.contains(job),
+            _ => true,
         }
     }
 
@@ -190,6 +225,9 @@ pub struct Retried {
     pub by_kind: BTreeMap<FailureKind, u64>,
     /// Failed units that are left as they are, and why.
     pub excluded: Excluded,
+    /// The parameters that its jobs have from now on, where it names any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<SubmissionChange>,
     /// What of it is tried first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Sampled>,
@@ -221,6 +259,12 @@ pub struct Excluded {
     /// Their fingerprint is not asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub fingerprint: u64,
+    /// Their job is not asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub job: u64,
+    /// Their tier was cancelled.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cancelled: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
@@ -232,10 +276,7 @@ impl Excluded {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.class.values().sum::<u64>()
-            + self.retry_limit
-            + self.tier
-            + self.kind
-            + self.fingerprint
+        let others = self.retry_limit + self.tier + self.kind + self.job + self.cancelled;
+        self.class.values().sum::<u64>() + others + self.fingerprint
     }
 }

@@ -146,6 +146,19 @@ fn begun(batch: &BatchState, events: &[Event]) -> UnitSet {
                 documents.add(&stopped(batch));
             }
             Event::DispatchResumed { .. } => documents.add(&stopped(batch)),
+            // What a job had failed goes on without it.
+            Event::JobCancelled {
+                tier,
+                job,
+                waived: true,
+                ..
+            } => {
+                let failed = batch.job(*tier, job).map(|(_, job)| job.all_failed());
+                if let Some(failed) = failed.filter(|failed| !failed.is_empty()) {
+                    documents.add(&batch.documents_of(&failed));
+                    documents.add(&stopped(batch));
+                }
+            }
             _ => {}
         }
     }

@@ -63,7 +63,7 @@ fn decision(
 }
 
 /// The jobs that a command means; it has to mean some.
-fn jobs_of(
+pub(super) fn jobs_of(
     batch: &BatchState,
     tier: Option<TierNum>,
     job: Option<&JobName>,
@@ -102,7 +102,13 @@ fn wanted(batch: &BatchState, jobs: Vec<JobRef>, paused: bool) -> Vec<JobRef> {
             // What goes on by itself can be paused, and can be told to go on at once.
             .is_some_and(|pause| paused || pause.waits_for_somebody())
     };
+    let is_live = |at: &JobRef| {
+        batch
+            .job(at.tier, &at.job)
+            .is_some_and(|(_, job)| job.cancellation.is_none())
+    };
     jobs.into_iter()
+        .filter(is_live)
         .filter(|job| is_paused(job) == paused)
         .collect()
 }

@@ -1,4 +1,4 @@
-use super::{Decision, refuse_if_cancelled};
+use super::{Decision, refuse_if_cancelled, resubmit};
 use crate::{
     canary::{self, Canary, Part},
     command::{Accepted, Excluded, Refusal, Retried, Retry, Sampled, Stale},
@@ -16,6 +16,7 @@ pub(super) fn retry(batch: &BatchState, retry: &Retry) -> Result<Decision, Refus
         return planned(batch, plan, retry);
     }
     retry.validate(batch.tiers.len())?;
+    resubmit::check_jobs(batch, retry)?;
     refuse_if_cancelled(batch, "retried")?;
     refuse_second_sample(batch, retry)?;
     let (selected, mut retried) = select(batch, retry);
@@ -50,6 +51,7 @@ fn planned(batch: &BatchState, plan: &Plan, asked: &Retry) -> Result<Decision, R
     }
     let retry = plan.retry();
     retry.validate(batch.tiers.len())?;
+    resubmit::check_jobs(batch, &retry)?;
     refuse_if_cancelled(batch, "retried")?;
     refuse_second_sample(batch, &retry)?;
     let (selected, retried) = select(batch, &retry);
@@ -115,14 +117,16 @@ fn carry_out(
     let (parts, sampled) = in_events(batch, retry, selected);
     retried.canary = sampled;
     let last = parts.len().saturating_sub(1);
-    let events = parts
-        .into_iter()
-        .enumerate()
-        .map(|(place, (selected, part))| {
-            let why = (retried.excluded.clone(), plan_seq);
-            canary::scheduled(retry, selected, part, why, place == last)
-        })
-        .collect();
+    let mut events = resubmit::resubmissions(batch, retry);
+    events.extend(
+        parts
+            .into_iter()
+            .enumerate()
+            .map(|(place, (selected, part))| {
+                let why = (retried.excluded.clone(), plan_seq);
+                canary::scheduled(retry, selected, part, why, place == last)
+            }),
+    );
     Decision {
         events,
         accepted: Accepted {
@@ -216,6 +220,14 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
                 excluded.tier += failed.len();
                 continue;
             }
+            if job.cancellation.is_some() {
+                excluded.cancelled += failed.len();
+                continue;
+            }
+            if !retry.wants_job(&spec.name) {
+                excluded.job += failed.len();
+                continue;
+            }
             if !retry.wants_kind(kind) {
                 excluded.kind += failed.len();
                 continue;
@@ -256,6 +268,7 @@ fn select(batch: &BatchState, retry: &Retry) -> (Vec<Selected>, Retried) {
         }
     }
     retried.documents = documents.len();
+    retried.set = retry.set.as_deref().cloned();
     retried.excluded = excluded;
     (selected, retried)
 }

@@ -42,9 +42,10 @@ pub fn settle(batch: &BatchState) -> Option<Event> {
     settled.then(|| {
         let counts = batch.counts();
         Event::BatchCompleted {
-            status: BatchStatus::of(counts.completed, counts.failed),
+            status: counts.ending(),
             completed: counts.completed,
             failed: counts.failed,
+            cancelled: counts.cancelled,
         }
     })
 }

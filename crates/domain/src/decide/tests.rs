@@ -5,6 +5,7 @@ mod breaker;
 mod canary;
 mod cancel;
 mod commands;
+mod control;
 mod credits;
 mod documents;
 mod driver;

@@ -27,6 +27,7 @@ impl BatchState {
             last,
             not_before,
             canary,
+            jobs,
             ..
         } = event
         else {
@@ -67,6 +68,7 @@ impl BatchState {
                     max_retry_count: *max_retry_count,
                     max_retries: *max_retries,
                     not_before: *not_before,
+                    jobs: some(jobs),
                     canary: Some(*share),
                     canary_success: Some(*success),
                     ..Retry::default()

@@ -53,15 +53,7 @@ impl JobState {
         max_retries: Option<u8>,
         not_before: Option<Timestamp>,
     ) {
-        self.failed.retain(|_, kinds| {
-            kinds.retain(|_, failed| {
-                failed.remove(units);
-                !failed.is_empty()
-            });
-            !kinds.is_empty()
-        });
-        self.failures.remove(units);
-        self.fingerprints.remove(units);
+        self.unfail(units);
         for waiting in self.due.values_mut() {
             waiting.remove(units);
         }
@@ -71,6 +63,19 @@ impl JobState {
             self.due.entry(due).or_default().add(units);
         }
         self.set_budget(units, max_retries.map(u32::from));
+    }
+
+    /// Units that had failed are to count as something else.
+    pub(super) fn unfail(&mut self, units: &UnitSet) {
+        self.failed.retain(|_, kinds| {
+            kinds.retain(|_, failed| {
+                failed.remove(units);
+                !failed.is_empty()
+            });
+            !kinds.is_empty()
+        });
+        self.failures.remove(units);
+        self.fingerprints.remove(units);
     }
 
     pub(super) fn count(&mut self, attempt: &Attempt, units: u64) {

@@ -21,6 +21,9 @@ impl BatchState {
             seq,
         };
         self.each(jobs, |job| {
+            if job.cancellation.is_some() {
+                return false;
+            }
             // Whoever waits for somebody goes on waiting; an outage gives way to that, and to news of itself.
             let at = match &job.paused {
                 Some(before) if before.waits_for_somebody() => return false,

@@ -33,6 +33,9 @@ impl BatchState {
             let place = spec.jobs.iter().position(|spec| spec.name == *job)?;
             let tier = self.tiers.get_mut(usize::from(*tier))?;
             let job = tier.jobs.get_mut(place)?;
+            if job.cancellation.is_some() {
+                continue;
+            }
             let units = units.and(&job.all_failed());
             if units.is_empty() {
                 continue;

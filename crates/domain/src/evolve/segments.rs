@@ -34,7 +34,10 @@ impl BatchState {
         let new = new.minus(&without);
         if let Some(tier) = self.tiers.get_mut(usize::from(num)) {
             for job in &mut tier.jobs {
-                job.open.add(&new);
+                match job.cancellation {
+                    Some(_) => job.cancelled.add(&new),
+                    None => job.open.add(&new),
+                }
                 job.skipped.add(&without);
             }
         }

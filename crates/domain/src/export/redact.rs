@@ -25,6 +25,8 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
                 plain(&mut tier.name);
                 for job in &mut tier.jobs {
                     job.params = Value::Null;
+                    job.entrypoint = None;
+                    job.plugin_archives = Vec::new();
                 }
             }
         }
@@ -69,7 +71,13 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
         | Event::CreditsReleased { .. }
         | Event::BatchAborted { .. }
         | Event::CanaryJudged { .. }
-        | Event::DispatchLimited { .. } => {}
+        | Event::DispatchLimited { .. }
+        | Event::TierCancelled { .. }
+        | Event::JobCancelled { .. } => {}
+        Event::TierResubmitted { change, .. } => {
+            change.entrypoint = None;
+            change.plugin_archives = None;
+        }
     }
     Ok(envelope)
 }

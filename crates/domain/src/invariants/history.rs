@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    cancel::CancelEffect,
     command::Accepted,
     credits::Month,
     event::{Attempt, Cause, Envelope, Event},
@@ -17,6 +18,7 @@ use crate::{
     units::{Ordinal, UnitSet},
 };
 
+mod control;
 mod credits;
 mod split;
 #[cfg(test)]
@@ -50,6 +52,8 @@ struct Story {
     orphaned: BTreeSet<JobRef>,
     /// Jobs that are paused, since which sequence, and until when, where that ends by itself.
     paused: BTreeMap<JobRef, (u64, Option<Timestamp>)>,
+    /// Jobs that are cancelled, and what that means.
+    ended: BTreeMap<JobRef, (CancelEffect, u64)>,
     commands: BTreeMap<CommandId, Act>,
     refused: BTreeSet<CommandId>,
     seqs: BTreeSet<u64>,
@@ -80,6 +84,7 @@ enum Standing {
     Open,
     Done,
     Failed,
+    Cancelled,
 }
 
 /// How an attempt ended.
@@ -198,6 +203,13 @@ impl History {
         self.books.held(namespace, month)
     }
 
+    /// Since which sequence a job of a batch is cancelled, where it is.
+    #[must_use]
+    pub fn ended_since(&self, key: &BatchKey, job: &JobRef) -> Option<u64> {
+        let (_, seq) = self.batches.get(key)?.ended.get(job)?;
+        Some(*seq)
+    }
+
     /// The last sequence that was taken.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
@@ -290,8 +302,24 @@ impl Story {
                 self.paused.retain(|job, _| !jobs.contains(job));
             }
             Event::BatchCompleted {
-                completed, failed, ..
-            } => self.complete(*completed, *failed, found),
+                completed,
+                failed,
+                cancelled,
+                ..
+            } => self.complete(*completed, *failed, *cancelled, found),
+            Event::TierCancelled { tier, .. }
+            | Event::JobCancelled {
+                tier,
+                waived: false,
+                ..
+            } => self.cancel_tier(seq, *tier, found),
+            Event::JobCancelled { tier, job, .. } => {
+                let at = JobRef {
+                    tier: *tier,
+                    job: job.clone(),
+                };
+                self.cancel_job(seq, at, CancelEffect::Waived, found);
+            }
             Event::DocumentsCompleted {
                 attempt, segments, ..
             } => {
@@ -328,6 +356,13 @@ impl Story {
             Event::RetryScheduled { selected, .. } => {
                 self.aborted &= selected.is_empty();
                 for part in selected {
+                    let at = JobRef {
+                        tier: part.tier,
+                        job: part.job.clone(),
+                    };
+                    if self.ended.contains_key(&at) {
+                        found.push(format!("{at:?} is retried, and is cancelled"));
+                    }
                     self.paused
                         .retain(|at, _| (at.tier, &at.job) != (part.tier, &part.job));
                     for ordinal in part.units.iter() {
@@ -390,6 +425,16 @@ impl Story {
         if self.aborted {
             found.push("an attempt ends after the batch was given up".to_owned());
         }
+        let at_job = JobRef {
+            tier,
+            job: attempt.job.clone(),
+        };
+        if self.ended.contains_key(&at_job) {
+            found.push(format!(
+                "attempt {number} ends in tier {tier} job {}, which is cancelled",
+                attempt.job
+            ));
+        }
         for ordinal in units.iter() {
             let mut problem = |what: String| {
                 found.push(format!(
@@ -445,7 +490,8 @@ impl Story {
         let Some(jobs) = self.jobs.get(usize::from(tier)) else {
             return false;
         };
-        jobs.iter().all(|job| {
+        let mut live = jobs.iter().filter(|job| !self.is_waived(tier, job));
+        live.all(|job| {
             let unit = self.units.get(&(tier, job.clone(), ordinal));
             unit.is_some_and(|unit| unit.standing == Standing::Done)
         })
@@ -461,7 +507,7 @@ impl Story {
         })
     }
 
-    fn complete(&self, completed: u64, failed: u64, found: &mut Vec<String>) {
+    fn complete(&self, completed: u64, failed: u64, cancelled: u64, found: &mut Vec<String>) {
         let through = |ordinal: &Ordinal| self.is_through(*ordinal);
         let done = (0..self.documents).filter(through).count() as u64;
         let broken: BTreeSet<Ordinal> = self
@@ -476,7 +522,14 @@ impl Story {
                 broken.len()
             ));
         }
-        if completed + failed != u64::from(self.documents) {
+        let stopped = self.stopped();
+        let stopped = stopped.difference(&broken).count() as u64;
+        if cancelled != stopped {
+            found.push(format!(
+                "it counts {cancelled} cancelled, where {stopped} are"
+            ));
+        }
+        if completed + failed + cancelled != u64::from(self.documents) {
             found.push(format!("that is not all {} documents", self.documents));
         }
     }

@@ -12,8 +12,9 @@ use super::{Backoff, Breaker, JobSpec, Pipeline, RateLimit, TierSpec};
 use crate::{
     ids::{HandlerName, JobName, ResourceClass},
     limits::{
-        ATTEMPTS, CREDITS_PER_DOCUMENT, JOBS_PER_TIER, OUTPUT_BYTES, OUTPUT_BYTES_MAX,
-        PIPELINE_BYTES, TIERS,
+        ATTEMPTS, CREDITS_PER_DOCUMENT, DEPLOYMENT_MODE_BYTES, ENTRYPOINT_BYTES, JOBS_PER_TIER,
+        MAX_CONCURRENCY, MEMORY_BYTES, NUM_CPUS, OUTPUT_BYTES, OUTPUT_BYTES_MAX, PIPELINE_BYTES,
+        PLUGIN_ARCHIVE_BYTES, PLUGIN_ARCHIVES, PRIORITY_MOST, RATE_PER_SECOND, TIERS, TIMEOUT_MS,
     },
 };
 
@@ -125,10 +126,14 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
     let class = job
         .name("class", ResourceClass::new)
         .or_else(|| ResourceClass::new(if requires_gpu { "gpu" } else { "cpu" }).ok());
-    let num_cpus = job.integer("num_cpus", 1..=1_024).unwrap_or(1);
-    let memory_bytes = job.integer("memory_bytes", 1 << 20..=1 << 50);
-    let priority = job.integer("priority", 0..=100);
-    let timeout = job.span("timeout", 1..=7 * 24 * 3_600_000);
+    let num_cpus = job.count("num_cpus", NUM_CPUS).unwrap_or(1);
+    let memory_bytes = job.integer("memory_bytes", MEMORY_BYTES);
+    let priority = job.integer("priority", 0..=u64::from(PRIORITY_MOST));
+    let timeout = job.span("timeout", TIMEOUT_MS);
+    let max_concurrency = job.count("max_concurrency", MAX_CONCURRENCY);
+    let entrypoint = job.line("entrypoint", ENTRYPOINT_BYTES);
+    let deployment_mode = job.line("deployment_mode", DEPLOYMENT_MODE_BYTES);
+    let plugin_archives = job.lines("plugin_archives", PLUGIN_ARCHIVES, PLUGIN_ARCHIVE_BYTES);
     let max_attempts = job.integer("max_attempts", 1..=u64::from(ATTEMPTS));
     let max_output_bytes = job.integer("max_output_bytes", 0..=OUTPUT_BYTES_MAX);
     let backoff = job.nested("backoff", backoff);
@@ -149,7 +154,7 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
         params,
         class: class?,
         requires_gpu,
-        num_cpus: u32::try_from(num_cpus).ok()?,
+        num_cpus,
         memory_bytes,
         priority: priority.map_or(Some(JobSpec::PRIORITY), |p| u8::try_from(p).ok())?,
         timeout: timeout.unwrap_or(JobSpec::TIMEOUT),
@@ -164,6 +169,10 @@ fn job(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<JobSp
             false => OUTPUT_BYTES,
         }),
         segments,
+        max_concurrency,
+        entrypoint,
+        deployment_mode,
+        plugin_archives,
     })
 }
 
@@ -190,7 +199,7 @@ fn backoff(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<B
 
 fn rate_limit(value: &Value, path: String, errors: &mut Vec<SpecError>) -> Option<RateLimit> {
     let mut fields = Fields::new(value, path, errors);
-    let per_second = fields.number("per_second", 0.001..=1_000_000.0);
+    let per_second = fields.number("per_second", RATE_PER_SECOND);
     if fields.get("per_second").is_none() {
         fields.error("per_second", "is missing");
     }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{BatchSummary, credits::BatchCredits};
 use crate::{
     canary::Canary,
+    cancel::Cancellation,
     failure::{FailureClass, FailureKind},
     ids::{HandlerName, JobName, ResourceClass},
     pause::Paused,
-    pipeline::TierNum,
+    pipeline::{JobLimits, JobSpec, Submission, TierNum},
     segments::Segments,
     share::Share,
     state::{Aborted, BatchState, JobState, TierState},
@@ -69,6 +70,9 @@ pub struct TierView {
     /// Its units, where they are segments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<SegmentCounts>,
+    /// Documents that stay in it because it was cancelled.
+    #[serde(default)]
+    pub cancelled: u64,
     /// When it first had something to do.
     pub started_at: Option<Timestamp>,
     /// When it last had nothing left to do.
@@ -148,6 +152,16 @@ pub struct JobView {
     /// Why nothing more of it is handed out, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// That nothing of it is executed any more, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancellation: Option<Cancellation>,
+    /// The parameters with which it is submitted now.
+    pub submission: Submission,
+    /// What holds it back.
+    pub limits: JobLimits,
+    /// Whether any of its parameters was changed since the batch was created.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resubmitted: bool,
     /// Attempts that were stuck and given to somebody else.
     #[serde(default)]
     pub superseded_attempts: u64,
@@ -211,6 +225,14 @@ impl BatchView {
         })
     }
 
+    /// The jobs that are cancelled, by their tiers.
+    pub fn cancelled(&self) -> impl Iterator<Item = (TierNum, &JobView, &Cancellation)> {
+        self.tiers.iter().flat_map(|tier| {
+            let jobs = tier.jobs.iter();
+            jobs.filter_map(|job| Some((tier.tier, job, job.cancellation.as_ref()?)))
+        })
+    }
+
     /// The view of a state; `now` decides which units still wait.
     #[must_use]
     pub fn of(batch: &BatchState, now: Timestamp) -> Self {
@@ -228,6 +250,7 @@ impl BatchView {
                 completed: batch.documents_through(num, tier.done()).len(),
                 failed: batch.documents_of(&tier.failed()).len(),
                 segments: batch.has_segments_in(num).then(|| SegmentCounts::of(tier)),
+                cancelled: batch.documents_of(&tier.stopped()).len(),
                 started_at: tier.started_at,
                 ended_at: tier.ended_at,
                 last_activity_at: tier.last_at,
@@ -268,6 +291,10 @@ impl BatchView {
                         superseded_attempts: job.superseded,
                         orphaned: job.orphaned,
                         concurrency: job.concurrency,
+                        cancellation: job.cancellation.clone(),
+                        submission: Submission::of(spec),
+                        limits: JobLimits::of(spec),
+                        resubmitted: was_changed(batch, num, spec),
                     })
                     .collect(),
             })
@@ -291,9 +318,16 @@ impl BatchView {
     }
 }
 
+fn was_changed(batch: &BatchState, tier: TierNum, spec: &JobSpec) -> bool {
+    let created = batch.created_with().tier(tier);
+    let mut jobs = created.into_iter().flat_map(|tier| &tier.jobs);
+    jobs.all(|job| job != spec)
+}
+
 fn job_status(job: &JobState, tier: BatchStatus) -> BatchStatus {
     let succeeded = job.completed.len() + job.skipped.len();
     match tier {
+        _ if job.cancellation.is_some() => BatchStatus::Cancelled,
         BatchStatus::Pending | BatchStatus::Cancelled => tier,
         _ if !job.open.is_empty() || tier == BatchStatus::Running => BatchStatus::Running,
         _ => BatchStatus::of(succeeded, job.all_failed().len()),

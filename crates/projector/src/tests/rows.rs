@@ -72,6 +72,7 @@ async fn failures_are_listed_each_once_with_their_reasons() {
             plan_seq: None,
             not_before: None,
             canary: None,
+            jobs: Vec::new(),
         },
         failed(
             0,

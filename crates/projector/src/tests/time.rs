@@ -42,6 +42,7 @@ fn retried(units: UnitSet) -> Event {
         plan_seq: None,
         not_before: None,
         canary: None,
+        jobs: Vec::new(),
     }
 }
 

@@ -34,6 +34,12 @@ pub(super) struct Envelope<'a> {
     deadline_unix_ms: i64,
     max_output_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    entrypoint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment_mode: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    plugin_archives: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<&'a str>,
 }
 
@@ -82,6 +88,9 @@ impl<'a> Envelope<'a> {
             params,
             deadline_unix_ms: deadline.0,
             max_output_bytes: ctx.max_output_bytes,
+            entrypoint: ctx.deployment.entrypoint.as_deref(),
+            deployment_mode: ctx.deployment.deployment_mode.as_deref(),
+            plugin_archives: &ctx.deployment.plugin_archives,
             trace: ctx.trace.as_deref(),
         }
     }

@@ -70,6 +70,7 @@ async fn run(unit: &Unit, ctx: &Context) -> Result<Done, Failure> {
         command.current_dir(cwd);
     }
     command.envs(circumstances(unit, ctx));
+    command.envs(deployment(ctx));
     command.envs(settings.env.iter().map(|(key, value)| (key, value)));
     let ended = process::run(command, stdin, settings.grace, ctx)
         .await
@@ -171,6 +172,26 @@ fn circumstances(unit: &Unit, ctx: &Context) -> Vec<(&'static str, String)> {
     ];
     known.extend(segment);
     known
+}
+
+/// What the job says of how it is to be started, as far as it says so.
+fn deployment(ctx: &Context) -> impl Iterator<Item = (&'static str, String)> {
+    let deployment = &ctx.deployment;
+    // No archive has a line end in its name.
+    let archives = deployment.plugin_archives.join("\n");
+    let said = [
+        ("REDRIVE_ENTRYPOINT", deployment.entrypoint.clone()),
+        (
+            "REDRIVE_DEPLOYMENT_MODE",
+            deployment.deployment_mode.clone(),
+        ),
+        (
+            "REDRIVE_PLUGIN_ARCHIVES",
+            (!archives.is_empty()).then_some(archives),
+        ),
+    ];
+    said.into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
 }
 
 fn outcome(settings: &Settings, ctx: &Context, ended: Ended) -> Result<Done, Failure> {

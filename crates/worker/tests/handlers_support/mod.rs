@@ -51,6 +51,7 @@ pub fn context(params: Value) -> Context {
         num_cpus: 1,
         peak_memory: redrive_worker::handler::Peak::default(),
         max_output_bytes: 64 * 1024,
+        deployment: Arc::default(),
         cancelled: CancellationToken::new(),
         alive: redrive_worker::handler::Alive::default(),
         trace: None,

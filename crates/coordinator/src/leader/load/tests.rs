@@ -69,6 +69,7 @@ async fn finish(broker: &MemoryBroker, batch: u128) {
         status: BatchStatus::Completed,
         completed: 0,
         failed: 0,
+        cancelled: 0,
     };
     append(broker, batch, completed).await;
 }

@@ -82,9 +82,10 @@ fn a_batch_may_be_cancelled_before_it_is_submitted_and_takes_nothing_then() {
 #[test]
 fn a_reason_is_kept_up_to_its_bound() {
     let reason = Some("é".repeat(2_000));
-    let story = given("a")
-        .documents(1)
-        .command(Command::Cancel(Cancel { reason }));
+    let story = given("a").documents(1).command(Command::Cancel(Cancel {
+        reason,
+        ..Cancel::default()
+    }));
     let Event::BatchCancelled { reason, documents } = story.event("batch.cancelled") else {
         panic!()
     };

@@ -5,12 +5,12 @@ use uuid::Uuid;
 
 use super::story::*;
 use crate::{
-    command::{Command, Create, Retry, RetryMode, Start},
+    command::{Cancel, Command, Create, Retry, RetryMode, Start},
     evolve::evolve,
     failure::{FailureClass, FailureKind},
     ids::{CommandId, JobName},
     invariants::History,
-    pipeline::TierNum,
+    pipeline::{SubmissionChange, TierNum},
     state::BatchState,
     status::BatchStatus,
     time::Millis,
@@ -29,6 +29,8 @@ enum Step {
     Cancel,
     Wait(u64),
     Limit(Option<u64>),
+    CancelPart { tier: u16, job: Option<usize> },
+    Resubmit { tier: u16, change: SubmissionChange },
 }
 
 /// What becomes of a chunk: the unit's ordinal modulo a number decides.
@@ -99,6 +101,20 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..5_000).prop_map(Step::Wait),
         2 => proptest::option::of(0u64..90).prop_map(Step::Limit),
         1 => Just(Step::Wait(20 * 86_400_000)),
+        1 => parts(),
+    ]
+}
+
+fn parts() -> impl Strategy<Value = Step> {
+    let change = (any::<bool>(), 1u32..5).prop_map(|(gpu, attempts)| SubmissionChange {
+        requires_gpu: Some(gpu),
+        max_attempts: Some(attempts),
+        ..SubmissionChange::default()
+    });
+    prop_oneof![
+        2 => (any::<u16>(), 0usize..3).prop_map(|(tier, job)| Step::CancelPart { tier, job: Some(job) }),
+        1 => any::<u16>().prop_map(|tier| Step::CancelPart { tier, job: None }),
+        2 => (any::<u16>(), change).prop_map(|(tier, change)| Step::Resubmit { tier, change }),
     ]
 }
 
@@ -237,6 +253,22 @@ impl Driver {
             }
             Step::Cancel => self.ask(cancel()),
             Step::Limit(limit) => self.story.limit(*limit),
+            Step::CancelPart { tier, job } => {
+                let tiers = u16::try_from(self.story.state().tiers.len()).unwrap();
+                self.ask(Command::Cancel(Cancel {
+                    tier: Some(*tier % tiers),
+                    job: job.map(|i| JobName::new(format!("j{i}")).unwrap()),
+                    reason: None,
+                }));
+            }
+            Step::Resubmit { tier, change } => {
+                let tiers = u16::try_from(self.story.state().tiers.len()).unwrap();
+                self.ask(Command::Retry(Retry {
+                    tier_nums: Some(vec![*tier % tiers]),
+                    set: Some(Box::new(change.clone())),
+                    ..retry()
+                }));
+            }
             Step::Wait(ms) => self.story.now.at = self.story.now.at.plus(Millis(*ms)),
         }
     }

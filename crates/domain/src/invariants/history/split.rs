@@ -85,6 +85,14 @@ impl Split {
         self.segments.get(&unit).copied().unwrap_or(unit)
     }
 
+    /// The units of a document in a tier; one without segments has none where these are the units.
+    pub(super) fn units(&self, tier: TierNum, document: Ordinal) -> Vec<Ordinal> {
+        match self.covers(tier) {
+            true => self.of.get(&document).cloned().unwrap_or_default(),
+            false => vec![document],
+        }
+    }
+
     /// What has to be done before a unit comes to a tier: units, of the tier before unless it is said.
     pub(super) fn needs(&self, tier: TierNum, unit: Ordinal) -> Vec<(Option<TierNum>, Ordinal)> {
         let first = self.split.and_then(|split| split.checked_add(1));

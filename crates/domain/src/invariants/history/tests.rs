@@ -158,6 +158,7 @@ fn a_command_acts_once_and_stands_in_the_log_when_it_is_acknowledged() {
         cancelled_documents: None,
         heal: None,
         credits: None,
+        cancelled_units: None,
     };
     let early = log.history.acknowledged(&key, id, &accepted(3));
     assert!(early.is_some_and(|problem| problem.contains("the log has None")));
@@ -194,6 +195,7 @@ fn a_preview_does_nothing() {
         cancelled_documents: None,
         heal: None,
         credits: None,
+        cancelled_units: None,
     };
     assert_eq!(log.history.acknowledged(&key, id, &preview), None);
     let acted = Event::DispatchPaused {

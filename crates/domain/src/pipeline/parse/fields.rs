@@ -5,7 +5,11 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::SpecError;
-use crate::{ids::InvalidName, time::Millis};
+use crate::{
+    ids::InvalidName,
+    pipeline::submission::{is_text, texts_of},
+    time::Millis,
+};
 
 /// The fields of one table; those that nobody asked for are errors in the end.
 pub(super) struct Fields<'a> {
@@ -101,6 +105,40 @@ impl<'a> Fields<'a> {
         self.read(field, want, |value| {
             value.as_u64().filter(|n| range.contains(n))
         })
+    }
+
+    pub(super) fn count(
+        &mut self,
+        field: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        u32::try_from(self.integer(field, range)?).ok()
+    }
+
+    /// One line of text of at most so many bytes.
+    pub(super) fn line(&mut self, field: &'static str, most: usize) -> Option<String> {
+        self.read(field, texts_of(most), |value| {
+            let text = value.as_str().filter(|text| is_text(text, most))?;
+            Some(text.to_owned())
+        })
+    }
+
+    /// A list of such lines.
+    pub(super) fn lines(&mut self, field: &'static str, count: usize, most: usize) -> Vec<String> {
+        let want = format!(
+            "a list of at most {count} texts, each of {}",
+            texts_of(most)
+        );
+        let read = self.read(field, want, |value| {
+            let list = value.as_array().filter(|list| list.len() <= count)?;
+            let lines = list.iter().map(|value| {
+                let text = value.as_str().filter(|text| is_text(text, most))?;
+                Some(text.to_owned())
+            });
+            lines.collect()
+        });
+        read.unwrap_or_default()
     }
 
     pub(super) fn number(

@@ -50,8 +50,12 @@ pub(super) fn row(seq: u64, envelope: &Envelope) -> TimelineRow {
             status,
             completed,
             failed,
+            cancelled,
         } => {
             row.text = format!("batch {status}: {completed} documents completed, {failed} failed");
+            if *cancelled > 0 {
+                row.text.push_str(&format!(", {cancelled} cancelled"));
+            }
         }
         Event::BatchCancelled { reason, documents } => {
             let reason = reason.as_ref().map(|why| format!(": {why}"));
