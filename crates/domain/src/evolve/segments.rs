@@ -4,7 +4,7 @@ use crate::{
     event::Attempt,
     pipeline::TierNum,
     segments::{Segmented, Segments},
-    state::BatchState,
+    state::{BatchState, TierState},
     units::UnitSet,
 };
 
@@ -41,8 +41,21 @@ impl BatchState {
                 job.skipped.add(&without);
             }
         }
-        if !without.is_empty() {
-            self.pass_on(num, &without);
+        if without.is_empty() {
+            return;
+        }
+        let next = num.saturating_add(1);
+        // A tier that was stopped is over: what comes after it does not wait for its end.
+        match self
+            .tiers
+            .get(usize::from(num))
+            .is_some_and(TierState::is_stopped)
+        {
+            true => {
+                let entering = self.entering(next, without);
+                self.enter(next, &entering);
+            }
+            false => self.pass_on(num, &without),
         }
     }
 }
