@@ -25,7 +25,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        bench, config, control, demo, doctor, generate, history, look, roles, run, top, workers,
+        bench, config, control, demo, diagnose, doctor, generate, history, look, roles, run, top,
+        workers,
     },
     exit::Exit,
     settings::Settings,
@@ -124,6 +125,7 @@ async fn use_system(
             run::watch(&app, args.batch.batch, None, args.timeout, &stop).await
         }
         Command::Status(args) => look::status(&app, args).await,
+        Command::Diagnose(args) => diagnose::diagnose(&app, args).await,
         Command::Failures(args) => look::failures(&app, args).await,
         Command::Results(args) => look::results(&app, args).await,
         Command::Batches(args) => look::batches(&app, args).await,

@@ -11,7 +11,7 @@ mod retry;
 mod settle;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{
     command::{Accepted, Cancel, Command, Create, Refusal, Submit},
@@ -25,6 +25,7 @@ use crate::{
 
 pub use outcome::{Lost, OutcomeDecision, lost, outcome};
 pub use retry::difference;
+pub(crate) use retry::preview;
 pub use settle::settle;
 
 /// What a decision is told about the world.

@@ -10,6 +10,7 @@
 mod arbitrary;
 pub mod command;
 pub mod decide;
+pub mod diagnosis;
 pub mod document;
 pub mod event;
 pub mod evolve;

@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
+pub(crate) use view::job_status;
 pub use view::{BatchView, JobView, TierView};
 
 /// Entries on a page, unless the asker says otherwise.
@@ -42,6 +43,8 @@ pub enum Query {
     Documents(ListDocuments),
     /// `state`: the canonical bytes of a batch's state, piece by piece.
     State(ReadState),
+    /// `diagnose`: what is wrong with a batch, and what to do about it.
+    Diagnose(OfBatch),
 }
 
 /// Asks for a list of batches.
@@ -105,6 +108,24 @@ pub struct ListFailures {
     /// As of this moment; as of now unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<At>,
+}
+
+impl ListFailures {
+    /// All of a batch, as of now.
+    #[must_use]
+    pub fn of(batch: BatchRef) -> Self {
+        Self {
+            batch,
+            tier: None,
+            class: None,
+            kind: None,
+            fingerprint: None,
+            limit: None,
+            after: None,
+            min_seq: None,
+            at: None,
+        }
+    }
 }
 
 /// Asks for outputs.

@@ -11,13 +11,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::shared::Unavailable;
 
 /// The names of the queries.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "batches",
     "status",
     "failures",
     "results",
     "documents",
     "state",
+    "diagnose",
 ];
 
 /// Why there is no answer.
@@ -82,6 +83,7 @@ pub(crate) fn question(name: &str, payload: &[u8]) -> Result<Query, Refusal> {
         "failures" => fields(payload).map(Query::Failures),
         "results" => fields(payload).map(Query::Results),
         "documents" => fields(payload).map(Query::Documents),
+        "diagnose" => fields(payload).map(Query::Diagnose),
         _ => fields(payload).map(Query::State),
     }
 }

@@ -10,6 +10,7 @@ use futures::StreamExt;
 use redrive_broker::{Broker, Request, ServiceSpec, Until, fold};
 use redrive_domain::{
     command::Refusal,
+    diagnosis::{Diagnosis, diagnose},
     ids::{BatchId, BatchKey, Namespace},
     query::{
         At, BatchRef, BatchSummary, BatchView, ListBatches, OfBatch, Page, Query, ReadState,
@@ -164,6 +165,7 @@ impl<B: Broker> Server<B> {
             Query::Results(ask) => encode(self.results(namespace, &ask).await),
             Query::Documents(ask) => encode(self.documents(namespace, &ask).await),
             Query::State(ask) => encode(self.state(namespace, &ask).await),
+            Query::Diagnose(ask) => encode(self.diagnose(namespace, &ask).await),
         }
     }
 
@@ -294,6 +296,19 @@ impl<B: Broker> Server<B> {
         let mut view = BatchView::of(&what, now);
         view.as_of = as_of;
         Ok(view)
+    }
+
+    async fn diagnose(&self, namespace: &Namespace, ask: &OfBatch) -> Result<Diagnosis, Failed> {
+        let (need, _turn) = self.turn(ask.min_seq).await?;
+        let Found { what, as_of } = self.find(namespace, ask.batch, ask.at, need).await?;
+        let now = ask
+            .at
+            .map_or_else(|| self.config.clock.now(), |_| what.last_at);
+        let mut diagnosis = diagnose(&what, now);
+        diagnosis.as_of = as_of;
+        diagnosis.failed_documents_sample =
+            rows::first_failed(&self.details, self.max_payload(), &what, as_of).await?;
+        Ok(diagnosis)
     }
 
     async fn failures(

@@ -58,7 +58,7 @@ pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
 }
 
 /// What a retry's flags ask for.
-fn asked(args: RetryArgs) -> Retry {
+pub(super) fn asked(args: RetryArgs) -> Retry {
     if args.plan.is_some() {
         return Retry {
             plan: args.plan,

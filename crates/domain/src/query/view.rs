@@ -180,7 +180,7 @@ impl BatchView {
     }
 }
 
-fn job_status(job: &JobState, tier: BatchStatus) -> BatchStatus {
+pub(crate) fn job_status(job: &JobState, tier: BatchStatus) -> BatchStatus {
     let succeeded = job.completed.len() + job.skipped.len();
     match tier {
         BatchStatus::Pending | BatchStatus::Cancelled => tier,
