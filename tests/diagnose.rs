@@ -166,15 +166,16 @@ fn what_failed_is_grouped_explained_and_retried_as_it_was_printed() {
 fn a_handler_that_is_misconfigured_is_told_with_the_command_that_goes_on() {
     let home = Home::new();
     let _keeper = home.keep();
-    home.run(["run", "--exec", "./later.sh {}", "1", "2", "3"])
-        .exits(8);
+    let inputs: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let run = ["run", "-j", "2", "--exec", "./later.sh {}"].map(str::to_owned);
+    home.run(run.iter().chain(&inputs)).exits(8);
     let found = diagnosis(&home, &[]);
     let one = recommended(&found, "misconfigured");
     assert!(text(&one["reason"]).contains("wait since"), "{one:#}");
     home.script("later.sh", "#!/bin/sh\ntrue\n");
     paste(&home, text(&one["command"]))
         .exits(0)
-        .says("3 of 3 documents completed");
+        .says("300 of 300 documents completed");
 }
 
 #[test]

@@ -129,15 +129,17 @@ fn groups(diagnosis: &Diagnosis) -> String {
 fn documents(diagnosis: &Diagnosis) -> String {
     let rows = diagnosis.failed_documents_sample.iter().map(|row| {
         let failure = &row.failure;
-        let detail = failure.detail.as_deref().unwrap_or("-");
+        // Tools say last what hurt.
+        let detail = failure.detail.as_deref().unwrap_or_default();
+        let last = detail.lines().next_back().unwrap_or_default();
+        let says_more = !last.is_empty() && last != failure.message;
         vec![
             brief(&row.document, 60),
             row.tier.to_string(),
             row.job.to_string(),
             failure.kind.to_string(),
             brief(&failure.message, 80),
-            // Tools say last what hurt.
-            brief(detail.lines().next_back().unwrap_or("-"), 80),
+            brief(if says_more { last } else { "-" }, 80),
         ]
     });
     let header = ["document", "tier", "job", "kind", "message", "detail"];

@@ -16,6 +16,16 @@ use crate::{
 /// How long the other side is left alone after it asked for fewer requests, where it did not say how long.
 const PAUSE: Millis = Millis::seconds(60);
 
+/// How many have to run at once to be in each other's way.
+const CROWD: u32 = 4;
+
+fn fewer_at_once(most: u32) -> String {
+    match most {
+        1 => "Execute them again, one at a time.".to_owned(),
+        _ => format!("Execute them again, at most {most} at once."),
+    }
+}
+
 pub(super) fn out_of_memory(job: &Evidence<'_>, units: u64) -> Recommendation {
     let kind = &FailureKind::OUT_OF_MEMORY;
     let failed = counted(units, "unit");
@@ -58,8 +68,7 @@ pub(super) fn out_of_memory(job: &Evidence<'_>, units: u64) -> Recommendation {
                 max_concurrency: Some(fewer),
                 ..Change::default()
             };
-            let sentence = format!("Execute them again, at most {fewer} at once.");
-            (sentence, change)
+            (fewer_at_once(fewer), change)
         }
         _ => {
             let sentence = "Start a worker on a machine with more memory, then execute them again.";
@@ -74,7 +83,10 @@ pub(super) fn timeout(job: &Evidence<'_>, units: u64) -> Recommendation {
     let (timeout, usual, at_once) = (job.spec.timeout, job.usual(), job.at_once());
     let failed = counted(units, "unit");
     let took = match usual {
-        Some(usual) => format!("the {} that succeeded took about {usual}", job.succeeded()),
+        Some(usual) => format!(
+            "the {} that succeeded took about {usual} each",
+            job.succeeded()
+        ),
         None => match job.succeeded() {
             0 => "nothing has succeeded".to_owned(),
             n => format!("{n} succeeded"),
@@ -84,18 +96,18 @@ pub(super) fn timeout(job: &Evidence<'_>, units: u64) -> Recommendation {
         "{failed} of {} in tier {} took longer than {timeout}, while about {at_once} ran at once; {took}.",
         job.spec.name, job.tier
     );
-    // What usually takes a small part of the time is held up by something that it shares with others.
-    let is_crowded = usual.is_some_and(|usual| usual.0 < timeout.0 / 4) && at_once >= 2;
+    // Where many of those that usually take a small part of the time run into its end, they are held up by something that
+    // they share; a few are only slower than others.
+    let is_crowded = usual.is_some_and(|usual| usual.0 < timeout.0 / 4)
+        && at_once >= CROWD
+        && job.job.failed_kinds.of(kind) >= job.job.executed / 10;
     let (sentence, change) = if is_crowded {
         let fewer = at_once / 2;
         let change = Change {
             max_concurrency: Some(fewer),
             ..Change::default()
         };
-        (
-            format!("Execute them again, at most {fewer} at once."),
-            change,
-        )
+        (fewer_at_once(fewer), change)
     } else if let Some(longer) = longer_timeout(timeout, usual) {
         let change = Change {
             timeout: Some(longer),
