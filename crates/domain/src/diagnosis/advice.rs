@@ -152,26 +152,25 @@ impl Draft {
         }
         let changed = *change != Change::default();
         let can_be_said = parts::set(&mut retry, change);
-        let planned = planned(job.batch, retry, changed).filter(|_| can_be_said);
-        let most = u32::from(Retry::default().max_retry_count);
-        let often = job
-            .batch
-            .retries
-            .at_least(most, &job.job.all_failed())
-            .len();
-        match &planned {
-            Some(Planned { retry, .. }) if u32::from(retry.max_retry_count) > most => {
-                let units = counted(often, "failed unit");
-                self.reason.push_str(&format!(
-                    " {units} of the job have been retried {most} times or more."
-                ));
+        let Planned {
+            what,
+            left_out,
+            takes_them,
+        } = planned(job.batch, retry, changed);
+        let what = what.filter(|_| can_be_said);
+        let most = Retry::default().max_retry_count;
+        match &what {
+            Some(_) if takes_them => {
+                let units = counted(left_out, "unit");
+                let word = format!(" {units} of them had been retried {most} times or more.");
+                self.reason.push_str(&word);
             }
-            None if often > 0 => self
+            None if takes_them => self
                 .reason
                 .push_str(" They have been retried as often as can be: submit them anew."),
             _ => {}
         }
-        let (command, plan) = planned.map(|it| (it.command, it.plan)).unzip();
+        let (command, plan) = what.unzip();
         Recommendation {
             plan,
             ..self.with(Some(job), command)

@@ -5,36 +5,49 @@ use crate::{
     command::{Retry, RetryMode},
     decide,
     ids::{BatchId, JobName},
+    limits::MAX_RETRY_COUNT,
     pipeline::TierNum,
     plan::Plan,
     state::BatchState,
 };
 
 /// A retry as a command, with its plan.
+#[derive(Default)]
 pub(super) struct Planned {
-    pub(super) command: String,
-    pub(super) plan: Plan,
-    pub(super) retry: Retry,
+    /// Both, unless it would be refused or would do nothing.
+    pub(super) what: Option<(String, Plan)>,
+    /// Units that the usual `max_retry_count` leaves out.
+    pub(super) left_out: u64,
+    /// Whether the command takes these as well.
+    pub(super) takes_them: bool,
 }
 
-/// The command for a retry, and what a dry run of it would answer. None where it would be refused, would do nothing, or
-/// where there is no command for it.
-pub(super) fn planned(batch: &BatchState, mut retry: Retry, again: bool) -> Option<Planned> {
-    let usual = decide::preview(batch, &retry).ok()?;
-    let left_out = usual.retry.as_ref().map_or(0, |r| r.excluded.retry_limit);
-    let found = usual.retry.as_ref().is_some_and(|r| r.units > 0);
-    let mut accepted = usual;
-    // What is changed, or all that there is, is worth another round however often it was retried.
-    if left_out > 0 && (again || !found) {
-        retry.max_retry_count = *crate::limits::MAX_RETRY_COUNT.end();
-        accepted = decide::preview(batch, &retry).ok()?;
+/// The command for a retry, and what a dry run of it would answer. What is retried in another way than before is worth
+/// that however often it was retried, and so is what there is, where there is nothing else.
+pub(super) fn planned(batch: &BatchState, mut retry: Retry, differs: bool) -> Planned {
+    let previewed = |retry: &Retry| {
+        let accepted = decide::preview(batch, retry).ok()?;
+        Some((accepted.retry?, accepted.plan?))
+    };
+    let Some((mut retried, mut plan)) = previewed(&retry) else {
+        return Planned::default();
+    };
+    let left_out = retried.excluded.retry_limit;
+    let takes_them = left_out > 0 && (differs || retried.units == 0);
+    if takes_them {
+        retry.max_retry_count = *MAX_RETRY_COUNT.end();
+        if let Some(found) = previewed(&retry) {
+            (retried, plan) = found;
+        }
     }
-    accepted.retry.filter(|retried| retried.units > 0)?;
-    Some(Planned {
-        command: text(batch.key.batch, &retry)?,
-        plan: accepted.plan?,
-        retry,
-    })
+    let found = retried.units > 0;
+    Planned {
+        what: text(batch.key.batch, &retry)
+            .filter(|_| found)
+            .map(|text| (text, plan)),
+        left_out,
+        takes_them,
+    }
 }
 
 fn text(batch: BatchId, retry: &Retry) -> Option<String> {

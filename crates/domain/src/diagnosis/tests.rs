@@ -358,7 +358,7 @@ fn what_was_retried_three_times_is_retried_again_only_with_a_word_about_it() {
     let command = one.command.as_deref().unwrap();
     assert!(command.contains("--max-retry-count 10"), "{command}");
     assert!(
-        one.reason.contains("have been retried 3 times or more"),
+        one.reason.contains("had been retried 3 times or more"),
         "{}",
         one.reason
     );
