@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     /// Show how a batch is doing
     Status(StatusArgs),
+    /// Say what is wrong with a batch, why, and which command does something about it
+    Diagnose(StatusArgs),
     /// Follow a batch until it is over
     Watch(WatchArgs),
     /// List the documents that failed, where and why

@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt, stream};
 use redrive_broker::{Broker, BrokerError, Message};
 use redrive_domain::{
     command::{Accepted, Answer, Command, Refusal, Written},
+    diagnosis::Diagnosis,
     ids::{BatchId, Bucket, CommandId, Namespace},
     query::{
         BatchSummary, BatchView, Change, CreditsView, Diff, DocumentRow, FailureRow, ListBatches,
@@ -150,6 +151,14 @@ impl<B: Broker> Client<B> {
     /// Where there is no such batch, or nobody answers.
     pub async fn status(&self, query: &OfBatch) -> Result<BatchView, ClientError> {
         self.query("status", query).await
+    }
+
+    /// What is wrong with a batch, and what to do about it.
+    ///
+    /// # Errors
+    /// Where there is no such batch, or nobody answers.
+    pub async fn diagnose(&self, query: &OfBatch) -> Result<Diagnosis, ClientError> {
+        self.query("diagnose", query).await
     }
 
     /// The documents of some ordinals.

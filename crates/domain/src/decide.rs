@@ -38,6 +38,7 @@ pub use heal::heal_by_itself;
 pub use lost::{Lost, lost};
 pub use outcome::{OutcomeDecision, outcome};
 pub use retry::difference;
+pub(crate) use retry::preview;
 pub use serving::{ORPHANED_AFTER, serving};
 pub use settle::{STEPS, settle};
 

@@ -131,6 +131,18 @@ name!(
     "worker"
 );
 
+impl ResourceClass {
+    /// Jobs of a class with this prefix run in the terminal of whoever runs the batch: they need its files, its programs
+    /// and its environment.
+    pub const OF_ONE_TERMINAL: &str = "run-";
+
+    /// Whether only the terminal that runs the batch serves it.
+    #[must_use]
+    pub fn is_of_one_terminal(&self) -> bool {
+        self.as_str().starts_with(Self::OF_ONE_TERMINAL)
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*

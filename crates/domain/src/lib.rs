@@ -13,6 +13,7 @@ pub mod cancel;
 pub mod command;
 pub mod credits;
 pub mod decide;
+pub mod diagnosis;
 pub mod document;
 pub mod event;
 pub mod evolve;

@@ -85,6 +85,12 @@ pub const FAILURE_GROUPS: usize = 128;
 pub const FINGERPRINT_CHARS: usize = 200;
 /// Kinds for which a job counts the attempts that failed; more are counted together.
 pub const COUNTED_KINDS: usize = 32;
+/// Groups of failures that a diagnosis lists, the largest of all jobs.
+pub const DIAGNOSED_GROUPS: usize = 50;
+/// Groups of failures of one kind in one job that a diagnosis recommends something for, the largest.
+pub const RECOMMENDED_GROUPS: usize = 5;
+/// Recommendations of a diagnosis.
+pub const RECOMMENDATIONS: usize = 20;
 /// Events that a batch keeps of its infrastructure, the last ones.
 pub const INFRASTRUCTURE_EVENTS: usize = 100;
 /// The ordinal of the first segment of a batch: above those that documents can have.

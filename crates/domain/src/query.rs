@@ -26,6 +26,7 @@ pub use diff::{
 };
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
 pub use timeline::{Chapters, ReadTimeline, TimelineRow};
+pub(crate) use view::job_status;
 pub use view::{BatchView, CanaryView, JobView, SegmentCounts, TierView};
 
 /// Entries on a page, unless the asker says otherwise.
@@ -56,6 +57,8 @@ pub enum Query {
     Timeline(ReadTimeline),
     /// `credits`: what the namespace may spend a month, and what it has spent.
     Credits(OfNamespace),
+    /// `diagnose`: what is wrong with a batch, and what to do about it.
+    Diagnose(OfBatch),
 }
 
 /// Asks for a list of batches.
@@ -119,6 +122,24 @@ pub struct ListFailures {
     /// As of this moment; as of now unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<At>,
+}
+
+impl ListFailures {
+    /// All of a batch, as of now.
+    #[must_use]
+    pub fn of(batch: BatchRef) -> Self {
+        Self {
+            batch,
+            tier: None,
+            class: None,
+            kind: None,
+            fingerprint: None,
+            limit: None,
+            after: None,
+            min_seq: None,
+            at: None,
+        }
+    }
 }
 
 /// Asks for outputs.

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::shared::Unavailable;
 
 /// The names of the queries.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "batches",
     "status",
     "failures",
@@ -21,6 +21,7 @@ const NAMES: [&str; 9] = [
     "diff",
     "timeline",
     "credits",
+    "diagnose",
 ];
 
 /// Why there is no answer.
@@ -88,6 +89,7 @@ pub(crate) fn question(name: &str, payload: &[u8]) -> Result<Query, Refusal> {
         "diff" => fields(payload).map(Query::Diff),
         "timeline" => fields(payload).map(Query::Timeline),
         "credits" => fields(payload).map(Query::Credits),
+        "diagnose" => fields(payload).map(Query::Diagnose),
         _ => fields(payload).map(Query::State),
     }
 }

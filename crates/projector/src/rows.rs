@@ -212,6 +212,10 @@ fn failed_units(
     units
 }
 
+mod sample;
+
+pub(crate) use sample::first_failed;
+
 /// The units of a batch that are failed now.
 pub(crate) async fn failures<S: Source>(
     details: &Details<S>,

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use redrive_broker::{Broker, Request, ServiceSpec};
 use redrive_domain::{
     command::Refusal,
+    diagnosis::{Diagnosis, diagnose},
     ids::{BatchId, BatchKey, Namespace},
     query::{
         At, BatchRef, BatchSummary, BatchView, ListBatches, OfBatch, Page, Query, ReadState,
@@ -176,6 +177,7 @@ impl<B: Broker> Server<B> {
             Query::Diff(ask) => encode(self.diff(namespace, &ask).await),
             Query::Timeline(ask) => encode(self.timeline(namespace, &ask).await),
             Query::Credits(ask) => encode(self.credits(namespace, &ask).await),
+            Query::Diagnose(ask) => encode(self.diagnose(namespace, &ask).await),
         }
     }
 
@@ -280,6 +282,19 @@ impl<B: Broker> Server<B> {
         let mut view = BatchView::of(&what, now);
         view.as_of = as_of;
         Ok(view)
+    }
+
+    async fn diagnose(&self, namespace: &Namespace, ask: &OfBatch) -> Result<Diagnosis, Failed> {
+        let (need, _turn) = self.turn(ask.min_seq).await?;
+        let Found { what, as_of } = self.find(namespace, ask.batch, ask.at, need).await?;
+        let now = ask
+            .at
+            .map_or_else(|| self.config.clock.now(), |_| what.last_at);
+        let mut diagnosis = diagnose(&what, now);
+        diagnosis.as_of = as_of;
+        diagnosis.failed_documents_sample =
+            rows::first_failed(&self.details, self.max_payload(), &what, as_of).await?;
+        Ok(diagnosis)
     }
 
     async fn failures(

@@ -47,17 +47,7 @@ pub(crate) async fn of_everything(world: &World) {
                     .fail(format!("nobody answers for {key}: {error}"));
             }
         }
-        let failures = ListFailures {
-            batch: BatchRef::Id(key.batch),
-            tier: None,
-            class: None,
-            kind: None,
-            fingerprint: None,
-            limit: None,
-            after: None,
-            min_seq: None,
-            at: None,
-        };
+        let failures = ListFailures::of(BatchRef::Id(key.batch));
         let client = client(world, key);
         let listed: Vec<_> = client.failures(failures).collect().await;
         let failed: u64 = state.jobs().map(|(_, _, job)| job.all_failed().len()).sum();

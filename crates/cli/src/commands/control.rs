@@ -56,7 +56,7 @@ pub(crate) async fn retry(app: &App, args: RetryArgs) -> anyhow::Result<Exit> {
 }
 
 /// What a retry's flags ask for.
-fn asked(args: RetryArgs) -> anyhow::Result<Retry> {
+pub(super) fn asked(args: RetryArgs) -> anyhow::Result<Retry> {
     if args.plan.is_some() {
         return Ok(Retry {
             plan: args.plan,

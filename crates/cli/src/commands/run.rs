@@ -28,9 +28,8 @@ use crate::{
     say, signals,
 };
 
-/// Jobs of a resource class with this prefix run in the terminal of whoever runs the batch: they need its files, its
-/// programs and its environment.
-pub(crate) const HERE: &str = "run-";
+/// The prefix of classes whose jobs run in the terminal of whoever runs the batch.
+pub(crate) const HERE: &str = ResourceClass::OF_ONE_TERMINAL;
 
 /// Runs a batch here.
 pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {

@@ -35,6 +35,15 @@ pub(super) fn retry(batch: &BatchState, retry: &Retry) -> Result<Decision, Refus
     Ok(carry_out(batch, retry, selected, retried, None))
 }
 
+/// What a retry would do, with its plan.
+pub(crate) fn preview(batch: &BatchState, asked: &Retry) -> Result<Accepted, Refusal> {
+    let dry = Retry {
+        dry_run: true,
+        ..asked.clone()
+    };
+    retry(batch, &dry).map(|decision| decision.accepted)
+}
+
 /// Carries a plan out as it was made, or not at all.
 fn planned(batch: &BatchState, plan: &Plan, asked: &Retry) -> Result<Decision, Refusal> {
     let alone = Retry {

@@ -324,7 +324,7 @@ fn was_changed(batch: &BatchState, tier: TierNum, spec: &JobSpec) -> bool {
     jobs.all(|job| job != spec)
 }
 
-fn job_status(job: &JobState, tier: BatchStatus) -> BatchStatus {
+pub(crate) fn job_status(job: &JobState, tier: BatchStatus) -> BatchStatus {
     let succeeded = job.completed.len() + job.skipped.len();
     match tier {
         _ if job.cancellation.is_some() => BatchStatus::Cancelled,
