@@ -179,6 +179,39 @@ fn a_handler_that_is_misconfigured_is_told_with_the_command_that_goes_on() {
 }
 
 #[test]
+fn what_took_too_long_gets_the_time_that_is_recommended() {
+    let home = Home::new();
+    let _keeper = home.keep();
+    home.script(
+        "slow.sh",
+        "#!/bin/sh\nwhile [ ! -e go ]; do sleep 0.05; done\n",
+    );
+    home.file(
+        "slow.toml",
+        "[[tiers]]\n[[tiers.jobs]]\nhandler = \"exec\"\ntimeout = \"300ms\"\nmax_attempts = 1\n\
+         params = { command = \"./slow.sh {id}\" }\n",
+    );
+    home.run(["run", "-f", "slow.toml", "1", "2"]).exits(3);
+    let found = diagnosis(&home, &[]);
+    assert_eq!(found["failure_category"], "timeout");
+    let one = recommended(&found, "timeout");
+    assert!(
+        text(&one["reason"]).contains("nothing has succeeded"),
+        "{one:#}"
+    );
+    let command = text(&one["command"]);
+    assert!(command.ends_with("--set timeout=1s"), "{command}");
+    // What they waited for comes; they have the longer time from now on.
+    fs::write(home.work().join("go"), "").unwrap();
+    paste(&home, command)
+        .exits(0)
+        .says("2 of 2 documents completed");
+    let after = diagnosis(&home, &[]);
+    let resources = &after["per_tier"][0]["tasks"][0]["resources"];
+    assert_eq!(resources["timeout_ms"], 1_000);
+}
+
+#[test]
 fn what_is_not_there_is_not_diagnosed() {
     let home = Home::new();
     let _keeper = home.keep();

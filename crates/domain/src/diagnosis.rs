@@ -33,7 +33,6 @@ use crate::{
 
 pub use advice::Cause;
 pub use category::FailureCategory;
-pub use parts::Submission;
 pub use tiers::{Resources, Stage, TaskDiagnosis, TierDiagnosis, Timing};
 
 /// What is wrong with a batch, and what to do about it.

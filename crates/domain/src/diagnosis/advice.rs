@@ -151,13 +151,12 @@ impl Draft {
             parts::only_job(&mut retry, &job.spec.name);
         }
         let changed = *change != Change::default();
-        let can_be_said = parts::set(&mut retry, change);
+        parts::set(&mut retry, change);
         let Planned {
             what,
             left_out,
             takes_them,
         } = planned(job.batch, retry, changed);
-        let what = what.filter(|_| can_be_said);
         let most = Retry::default().max_retry_count;
         match &what {
             Some(_) if takes_them => {

@@ -42,15 +42,13 @@ pub(super) fn planned(batch: &BatchState, mut retry: Retry, differs: bool) -> Pl
     }
     let found = retried.units > 0;
     Planned {
-        what: text(batch.key.batch, &retry)
-            .filter(|_| found)
-            .map(|text| (text, plan)),
+        what: found.then(|| (text(batch.key.batch, &retry), plan)),
         left_out,
         takes_them,
     }
 }
 
-fn text(batch: BatchId, retry: &Retry) -> Option<String> {
+fn text(batch: BatchId, retry: &Retry) -> String {
     let mut words = format!("redrive retry {batch}");
     let kinds = retry.kinds.iter().flatten();
     // Kinds alone mean all classes already.
@@ -72,8 +70,8 @@ fn text(batch: BatchId, retry: &Retry) -> Option<String> {
     if let Some(attempts) = retry.max_retries {
         words.push_str(&format!(" --max-retries {attempts}"));
     }
-    words.push_str(&parts::flags(retry)?);
-    Some(words)
+    words.push_str(&parts::flags(retry));
+    words
 }
 
 /// Goes on with jobs that are paused.

@@ -1,44 +1,13 @@
 //! What a diagnosis takes from parts of the state that are told of elsewhere: the one place that knows how they are kept.
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     command::Retry,
-    ids::{BatchId, HandlerName, JobName},
+    ids::{BatchId, JobName},
     pause::Paused,
-    pipeline::{JobSpec, TierNum},
+    pipeline::{JobSpec, SubmissionChange, TierNum},
     state::{BatchState, JobState},
     time::{Millis, Timestamp},
 };
-
-/// The parameters with which a job is submitted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submission {
-    /// Whether it needs a GPU.
-    pub requires_gpu: bool,
-    /// CPUs that one execution needs.
-    pub num_cpus: u32,
-    /// Memory that one execution may use, in bytes.
-    pub memory_bytes: Option<u64>,
-    /// From 0 to 100.
-    pub priority: u8,
-    /// The handler.
-    pub extractor_name: HandlerName,
-}
-
-impl Submission {
-    /// Those of a job.
-    #[must_use]
-    pub fn of(spec: &JobSpec) -> Self {
-        Self {
-            requires_gpu: spec.requires_gpu,
-            num_cpus: spec.num_cpus,
-            memory_bytes: spec.memory_bytes,
-            priority: spec.priority,
-            extractor_name: spec.handler.clone(),
-        }
-    }
-}
 
 /// Other parameters for a job.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -49,17 +18,36 @@ pub(super) struct Change {
     pub(super) max_concurrency: Option<u32>,
 }
 
-/// Puts a change of the parameters of what a retry means into it; whether that can be said.
-pub(super) fn set(_retry: &mut Retry, change: &Change) -> bool {
-    *change == Change::default()
+/// Puts a change of the parameters of what a retry means into it.
+pub(super) fn set(retry: &mut Retry, change: &Change) {
+    let set = SubmissionChange {
+        memory_bytes: change.memory_bytes,
+        timeout: change.timeout,
+        rate_limit: change.rate_limit,
+        max_concurrency: change.max_concurrency,
+        ..SubmissionChange::default()
+    };
+    retry.set = (!set.is_empty()).then_some(set);
 }
 
 /// Lets a retry mean this job alone.
-pub(super) fn only_job(_retry: &mut Retry, _job: &JobName) {}
+pub(super) fn only_job(retry: &mut Retry, job: &JobName) {
+    retry.jobs = Some(vec![job.clone()]);
+}
 
-/// The flags of a retry beyond those by which it selects failures; none where there is no flag for what it says.
-pub(super) fn flags(retry: &Retry) -> Option<String> {
-    retry.not_before.is_none().then(String::new)
+/// The flags of a retry beyond those by which it selects failures.
+pub(super) fn flags(retry: &Retry) -> String {
+    let mut flags = String::new();
+    for job in retry.jobs.iter().flatten() {
+        flags.push_str(&format!(" --job {job}"));
+    }
+    if let Some(time) = retry.not_before {
+        flags.push_str(&format!(" --not-before {time}"));
+    }
+    for setting in retry.set.iter().flat_map(SubmissionChange::settings) {
+        flags.push_str(&format!(" --set {setting}"));
+    }
+    flags
 }
 
 /// What to do about a job that is paused, and whether it goes on by itself.
@@ -79,8 +67,8 @@ pub(super) fn peak_memory(_job: &JobState) -> Option<u64> {
 }
 
 /// Units at once, over all workers, where that is limited.
-pub(super) fn max_concurrency(_spec: &JobSpec) -> Option<u32> {
-    None
+pub(super) fn max_concurrency(spec: &JobSpec) -> Option<u32> {
+    spec.max_concurrency
 }
 
 /// Since when a job has had work that no live worker serves, where that is so.

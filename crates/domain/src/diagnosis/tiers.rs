@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     figures::{rate, rounded, seconds},
-    parts::{self, Submission},
+    parts,
 };
 use crate::{
     failure::FailureKind,
     ids::{JobName, ResourceClass},
-    pipeline::{JobSpec, TierNum},
+    pipeline::{JobSpec, Submission, TierNum},
     query::job_status,
     state::{BatchState, JobState, TierState},
     status::BatchStatus,

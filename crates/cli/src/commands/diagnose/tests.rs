@@ -150,8 +150,13 @@ impl Log {
                 assert!(one.plan.is_none(), "{one:?}");
                 continue;
             };
+            let changes = [Cause::Timeout, Cause::RateLimited];
+            assert!(
+                !changes.contains(&one.cause) || line.contains(" --set "),
+                "{line}"
+            );
             let plan = one.plan.clone().unwrap();
-            let asked = asked(args);
+            let asked = asked(args).unwrap();
             assert_eq!(plan.retry(), asked, "{line}");
             let dry = Retry {
                 dry_run: true,
@@ -164,7 +169,7 @@ impl Log {
             let Command::Retry(args) = Cli::try_parse_from(words).unwrap().command else {
                 panic!("{words:?}");
             };
-            let by_plan = decide(super::super::control::asked(args))
+            let by_plan = decide(super::super::control::asked(args).unwrap())
                 .accepted
                 .retry
                 .unwrap();
