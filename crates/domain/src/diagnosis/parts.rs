@@ -6,6 +6,7 @@ use crate::{
     pause::Paused,
     pipeline::{JobSpec, SubmissionChange, TierNum},
     state::{BatchState, JobState},
+    status::BatchStatus,
     time::{Millis, Timestamp},
 };
 
@@ -51,19 +52,29 @@ pub(super) fn flags(retry: &Retry) -> String {
 }
 
 /// What to do about a job that is paused, and whether it goes on by itself.
-pub(super) fn paused(_paused: &Paused) -> (String, bool) {
-    let sentence = "Let it go on, once what it was paused for is over.";
-    (sentence.to_owned(), false)
+pub(super) fn paused(paused: &Paused) -> (String, bool) {
+    match paused.outage() {
+        Some(outage) => {
+            let until = outage.until;
+            let sentence =
+                format!("Wait: it goes on by itself; from {until} on one unit at a time is tried.");
+            (sentence, true)
+        }
+        None => {
+            let sentence = "Let it go on, once what it was paused for is over.";
+            (sentence.to_owned(), false)
+        }
+    }
 }
 
 /// The command that looks for what is stuck.
-pub(super) fn detect_stuck(_batch: BatchId, _tier: TierNum) -> String {
-    "redrive doctor".to_owned()
+pub(super) fn detect_stuck(batch: BatchId, tier: TierNum) -> String {
+    format!("redrive heal {batch} --tier {tier} --action detect_stuck")
 }
 
 /// The most memory that an execution used that succeeded, in bytes, where that was measured.
-pub(super) fn peak_memory(_job: &JobState) -> Option<u64> {
-    None
+pub(super) fn peak_memory(job: &JobState) -> Option<u64> {
+    job.peak_memory
 }
 
 /// Units at once, over all workers, where that is limited.
@@ -72,8 +83,9 @@ pub(super) fn max_concurrency(spec: &JobSpec) -> Option<u32> {
 }
 
 /// Since when a job has had work that no live worker serves, where that is so.
-pub(super) fn orphaned_since(_batch: &BatchState, _job: &JobState) -> Option<Timestamp> {
-    None
+pub(super) fn orphaned_since(batch: &BatchState, job: &JobState) -> Option<Timestamp> {
+    job.orphaned
+        .filter(|_| batch.status == BatchStatus::Running)
 }
 
 pub(super) fn is_orphaned(batch: &BatchState, job: &JobState) -> bool {
