@@ -28,7 +28,7 @@ pub(super) fn set(retry: &mut Retry, change: &Change) {
         max_concurrency: change.max_concurrency,
         ..SubmissionChange::default()
     };
-    retry.set = (!set.is_empty()).then_some(set);
+    retry.set = (!set.is_empty()).then(|| Box::new(set));
 }
 
 /// Lets a retry mean this job alone.
@@ -45,7 +45,7 @@ pub(super) fn flags(retry: &Retry) -> String {
     if let Some(time) = retry.not_before {
         flags.push_str(&format!(" --not-before {time}"));
     }
-    for setting in retry.set.iter().flat_map(SubmissionChange::settings) {
+    for setting in retry.set.iter().flat_map(|set| set.settings()) {
         flags.push_str(&format!(" --set {setting}"));
     }
     flags

@@ -100,10 +100,10 @@ fn other_resources_are_recommended_by_what_was_seen() {
     }
 }
 
-fn one_set(text: &str) -> Option<crate::pipeline::SubmissionChange> {
+fn one_set(text: &str) -> Option<Box<crate::pipeline::SubmissionChange>> {
     let mut set = crate::pipeline::SubmissionChange::default();
     set.set(text).unwrap();
-    Some(set)
+    Some(Box::new(set))
 }
 
 #[test]
