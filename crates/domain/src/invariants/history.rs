@@ -128,8 +128,11 @@ impl History {
             }
             story.take(seq, envelope, &mut found);
             let through = |ordinal| story.is_through(ordinal);
+            // Behind a barrier even what has nothing to do there waits, and may be cancelled there.
+            let surely = |ordinal| through(ordinal) && !story.split.is_without(ordinal);
             let document = |unit| story.split.document(unit);
-            self.books.take(envelope, through, document, &mut found);
+            self.books
+                .take(envelope, (through, surely), document, &mut found);
         }
         let (name, key) = (envelope.event.name(), envelope.key());
         for problem in &mut found {

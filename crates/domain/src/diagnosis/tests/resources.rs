@@ -15,15 +15,25 @@ fn ten_failed(job: serde_json::Value, kind: &FailureKind, busy: Millis) -> Story
     };
     let story = story::nothing().command(Command::Create(create)).accepted();
     let story = story.documents(100).later(Millis::seconds(10));
-    let mut outcome = story
-        .report(0, "a")
-        .done(10..100)
-        .failed_with(0..10, Failure::new(kind.clone(), "it hurt"))
-        .attempt(1)
-        .outcome;
+    let mut outcome = story.report(0, "a").done(10..100).attempt(1).outcome;
     outcome.busy = busy;
     outcome.at = story.now.at;
-    story.reported(&outcome)
+    let mut story = story.reported(&outcome);
+    // Only out of memory costs no attempt.
+    let attempts = if *kind == FailureKind::OUT_OF_MEMORY {
+        3
+    } else {
+        1
+    };
+    for attempt in 1..=attempts {
+        let failure = Failure::new(kind.clone(), "it hurt");
+        let report = story.report(0, "a").failed_with(0..10, failure);
+        let mut outcome = report.attempt(attempt).outcome;
+        outcome.busy = Millis(0);
+        outcome.at = story.now.at;
+        story = story.reported(&outcome);
+    }
+    story
 }
 
 #[test]

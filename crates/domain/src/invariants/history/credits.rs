@@ -28,11 +28,12 @@ struct Book {
 }
 
 impl Books {
-    /// Takes an event; `through` says which documents have been through all tiers, `document` which one a unit is of.
+    /// Takes an event; `through` says which documents can have been through all tiers and which surely have,
+    /// `document` which one a unit is of.
     pub(super) fn take(
         &mut self,
         envelope: &Envelope,
-        through: impl Fn(Ordinal) -> bool,
+        (through, surely): (impl Fn(Ordinal) -> bool, impl Fn(Ordinal) -> bool),
         document: impl Fn(Ordinal) -> Ordinal,
         found: &mut Vec<String>,
     ) {
@@ -99,7 +100,7 @@ impl Books {
             } => {
                 book.costs(documents, *amount, found);
                 book.let_go(*month, documents, found);
-                if let Some(ordinal) = documents.iter().find(|ordinal| through(*ordinal)) {
+                if let Some(ordinal) = documents.iter().find(|ordinal| surely(*ordinal)) {
                     found.push(format!("{ordinal} is through and is not paid for"));
                 }
                 let used = self.used.entry((namespace.clone(), *month)).or_default();

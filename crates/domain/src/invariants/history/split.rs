@@ -85,6 +85,11 @@ impl Split {
         self.segments.get(&unit).copied().unwrap_or(unit)
     }
 
+    /// Whether a document was or will be split into nothing, as far as is known.
+    pub(super) fn is_without(&self, document: Ordinal) -> bool {
+        self.split.is_some() && !self.of.contains_key(&document)
+    }
+
     /// The units of a document in a tier; one without segments has none where these are the units.
     pub(super) fn units(&self, tier: TierNum, document: Ordinal) -> Vec<Ordinal> {
         match self.covers(tier) {
