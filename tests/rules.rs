@@ -258,6 +258,39 @@ fn files_stay_short() {
     );
 }
 
+/// A table that names what is not there is worse than none.
+#[test]
+fn what_the_features_name_is_there() {
+    let table = fs::read_to_string(root().join("docs/features.md")).unwrap();
+    let texts: Vec<String> = run("git", &["ls-files", "*.rs"])
+        .lines()
+        .filter_map(|path| fs::read_to_string(root().join(path)).ok())
+        .collect();
+    let is_path = |name: &str| name.contains('/') && !name.contains(' ');
+    let is_test = |name: &str| {
+        name.matches('_').count() > 3 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    let found: Vec<String> = table
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|name| name.rsplit("::").next().unwrap_or_default())
+        .filter(|name| {
+            let is_there = || {
+                let within = root().join("crates").join(name);
+                root().join(name).exists() || within.exists()
+            };
+            let is_defined = || {
+                let definition = format!("fn {name}(");
+                texts.iter().any(|text| text.contains(&definition))
+            };
+            (is_path(name) && !is_there()) || (is_test(name) && !is_defined())
+        })
+        .map(str::to_owned)
+        .collect();
+    expect_none(&found, "docs/features.md names what is not there:");
+}
+
 #[test]
 fn metrics_are_named_in_one_place() {
     let elsewhere = sources().filter(|(path, _)| !path.ends_with("/metrics.rs"));

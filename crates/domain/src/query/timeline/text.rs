@@ -36,7 +36,9 @@ pub(super) fn row(seq: u64, envelope: &Envelope) -> TimelineRow {
             bucket, pipeline, ..
         } => {
             let (name, tiers) = (&pipeline.name, pipeline.tiers.len());
-            row.text = format!("batch created in bucket {bucket}: pipeline {name}, {tiers} tiers");
+            let many = if tiers == 1 { "" } else { "s" };
+            row.text =
+                format!("batch created in bucket {bucket}: pipeline {name}, {tiers} tier{many}");
         }
         Event::DocumentsAdded { count, .. } => {
             row.units = u64::from(*count);
