@@ -9,89 +9,23 @@ use crate::{
     document::Document,
     failure::{FailureClass, FailureKind, Fingerprint},
     heal::{Execution, StuckReason},
-    ids::{BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, JobName, Namespace, WorkerId},
+    ids::{Bucket, JobName},
     packed::Packed,
     pause::{JobRef, PauseReason},
     pipeline::{MaxFailed, Pipeline, SubmissionChange, TierNum},
     segments::Segmented,
     share::Share,
     status::BatchStatus,
-    time::{Millis, Timestamp},
+    time::Timestamp,
     units::{Ordinal, UnitSet},
     work::{FailedUnits, Outputs},
 };
 
-/// The version of the envelope that this code writes.
-pub const VERSION: u16 = 1;
+mod attempt;
+mod envelope;
 
-/// An event with its circumstances: one message of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Envelope {
-    /// The version of the envelope.
-    pub v: u16,
-    /// The event's id, a UUIDv7.
-    pub id: EventId,
-    /// When it was decided, by the coordinator's clock.
-    pub at: Timestamp,
-    /// The tenant.
-    pub namespace: Namespace,
-    /// The batch.
-    pub batch: BatchId,
-    /// What led to it.
-    pub cause: Cause,
-    /// Who asked for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// W3C trace context (`traceparent`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace: Option<String>,
-    /// What happened.
-    pub event: Event,
-}
-
-/// What led to an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// A command with this id.
-    Command(CommandId),
-    /// The outcome, or the loss, of this chunk.
-    Chunk(ChunkId),
-    /// It follows from what the log already says.
-    State,
-}
-
-/// Bytes that are no event.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an event that this version can read: {0}")]
-pub struct Undecodable(String);
-
-impl Envelope {
-    /// The batch with its place.
-    #[must_use]
-    pub fn key(&self) -> BatchKey {
-        BatchKey {
-            namespace: self.namespace.clone(),
-            batch: self.batch,
-        }
-    }
-
-    /// As it stands in the log: MessagePack with field names.
-    ///
-    /// # Errors
-    /// Where a part has no MessagePack form, which none of ours lacks.
-    pub fn encode(&self) -> Result<Vec<u8>, Undecodable> {
-        rmp_serde::to_vec_named(self).map_err(|e| Undecodable(e.to_string()))
-    }
-
-    /// From what stands in the log.
-    ///
-    /// # Errors
-    /// Where it is not an event, or one that only a later version knows.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
-        rmp_serde::from_slice(bytes).map_err(|e| Undecodable(e.to_string()))
-    }
-}
+pub use attempt::Attempt;
+pub use envelope::{Cause, Envelope, Undecodable, VERSION};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -434,34 +368,6 @@ pub enum Event {
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
 fn is_zero(count: &u64) -> bool {
     *count == 0
-}
-
-/// The circumstances of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
-    /// The tier.
-    pub tier: TierNum,
-    /// The job.
-    pub job: JobName,
-    /// Which attempt of these units it was, from 1.
-    pub number: u32,
-    /// The chunk in which it was made.
-    pub chunk: ChunkId,
-    /// Who made it, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worker: Option<WorkerId>,
-    /// Time spent in the handler on what the report speaks of; only on the first event that came of a report.
-    #[serde(default)]
-    pub busy: Millis,
-    /// Time spent reading documents and inputs; only on the first event that came of a report.
-    #[serde(default, skip_serializing_if = "Millis::is_zero")]
-    pub loading: Millis,
-    /// Time from the report to this event; only on the first event that came of a report.
-    #[serde(default, skip_serializing_if = "Millis::is_zero")]
-    pub writing: Millis,
-    /// The most memory that an execution of these units used, in bytes, where that was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peak_memory: Option<u64>,
 }
 
 /// Units of one job that are to be executed again.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Standing, Story};
+use super::{
+    Story,
+    units::{Standing, Unit},
+};
 use crate::{cancel::CancelEffect, ids::JobName, pause::JobRef, pipeline::TierNum, units::Ordinal};
 
 impl Story {
@@ -15,7 +18,7 @@ impl Story {
     ) {
         self.paused.remove(&at);
         if effect == CancelEffect::Waived {
-            let of_it = |(place, _): &(&(TierNum, JobName, Ordinal), &mut super::Unit)| {
+            let of_it = |(place, _): &(&(TierNum, JobName, Ordinal), &mut Unit)| {
                 (place.0, &place.1) == (at.tier, &at.job)
             };
             for (_, unit) in self.units.iter_mut().filter(of_it) {

@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     command::{Retry, Start},
-    event::VERSION,
+    event::{Attempt, VERSION},
     ids::{BatchId, Bucket, ChunkId, Namespace},
     limits::SEGMENTS_FROM,
     packed::Packed,
@@ -12,6 +12,7 @@ use crate::{
     plan::Plan,
     segments::Segmented,
     time::Millis,
+    units::UnitSet,
 };
 
 struct Log {
