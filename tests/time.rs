@@ -141,6 +141,11 @@ fn an_incident_is_mailed_and_replayed_with_no_broker() {
     let mut theirs = status(&home);
     let their_failures = home.run(["failures", "-o", "json"]).exits(0).json();
     let their_timeline = home.run(["timeline", "-o", "json"]).exits(0).json();
+    let mut their_diagnosis = home.run(["diagnose", "-o", "json"]).exits(0).json();
+    let mut their_first = home
+        .run(["diagnose", "-o", "json", "--at", &seq])
+        .exits(0)
+        .json();
     let missing = "01890a5d-ac96-774b-bcce-b302099a8057";
     let none = home.run(["export", missing]).exits(4);
     assert_eq!(
@@ -158,11 +163,18 @@ fn an_incident_is_mailed_and_replayed_with_no_broker() {
     };
     let (whole, redacted) = (file(&whole), file(&redacted));
     let mut here = away.run(["replay", &whole, "-o", "json"]).exits(0).json();
-    for status in [&mut here["status"], &mut theirs] {
-        status["as_of"] = json!(null);
+    // How far the log of all batches went, no file of one batch says.
+    for told in [&mut theirs, &mut their_diagnosis, &mut their_first] {
+        told["as_of"] = json!(null);
+    }
+    for field in ["status", "diagnosis"] {
+        here[field]["as_of"] = json!(null);
     }
     assert_eq!(here["status"], theirs);
     assert_eq!(here["failures"], their_failures);
+    assert_eq!(here["diagnosis"], their_diagnosis);
+    let sample = &their_diagnosis["failed_documents_sample"];
+    assert_eq!(all(sample, "/document"), ["2", "3"]);
     let shown = ["replay", &whole, "--show", "timeline", "-o", "json"];
     assert_eq!(away.run(shown).exits(0).json(), their_timeline);
     let table = away.run(["replay", &whole]).exits(0).stdout;
@@ -170,10 +182,20 @@ fn an_incident_is_mailed_and_replayed_with_no_broker() {
         table.contains("completed_with_failures") && table.contains("bad 2"),
         "{table}"
     );
-    let then = away
+    // For people, it says what there is to paste where the batch is.
+    let shown = ["replay", &whole, "--show", "diagnosis"];
+    let advice = &their_diagnosis["recommendations"][0];
+    let command = advice["command"].as_str().unwrap();
+    let text = away.run(shown).exits(0).stdout;
+    assert!(text.contains(&format!("  $ {command}\n")), "{text}");
+    let plan = format!("--plan {}\n", advice["plan"].as_str().unwrap());
+    assert!(text.contains(&plan), "{text}");
+    let mut then = away
         .run(["replay", &whole, "--at", &seq, "-o", "json"])
         .exits(0)
         .json();
+    then["diagnosis"]["as_of"] = json!(null);
+    assert_eq!(then["diagnosis"], their_first);
     assert_eq!(then["failures"].as_array().unwrap().len(), 3);
     assert_eq!(then["status"]["retries"], 0);
     for file in [&whole, &redacted] {
@@ -194,6 +216,10 @@ fn an_incident_is_mailed_and_replayed_with_no_broker() {
         all(&their_failures, "/message")
     );
     assert_eq!(all(&of["failures"], "/detail"), [json!(null), json!(null)]);
+    assert_eq!(
+        of["diagnosis"]["recommendations"],
+        their_diagnosis["recommendations"]
+    );
     let state = |file: &str| {
         away.run(["replay", file, "--show", "state", "-o", "json"])
             .exits(0)

@@ -13,6 +13,7 @@ use std::{
 use redrive_broker::Entry;
 use redrive_domain::{
     command::Refusal,
+    diagnosis::{Diagnosis, diagnose},
     event::Envelope,
     evolve::evolve,
     export::{Broken, Folded, Header, Item, LINE_BYTES, Reader, StoredEvent, Trailer},
@@ -247,12 +248,29 @@ impl Archive {
         let as_of = self.state.last_seq;
         rows::failures(&self.details, MESSAGE_BYTES, &self.state, as_of, ask, limit)
             .await
-            .map_err(|failed| match failed {
-                Failed::Refused(refusal) => ArchiveError::Refused(refusal),
-                Failed::Unavailable(why) => {
-                    ArchiveError::Unreadable(format!("{}: {why}", self.path.display()))
-                }
-            })
+            .map_err(|failed| self.not_told(failed))
+    }
+
+    /// What was wrong with the batch at the moment, and what there was to do about it. Time stands still there: what was
+    /// waiting waits, however old the file is.
+    ///
+    /// # Errors
+    /// Where an event cannot be read any more.
+    pub async fn diagnosis(&self) -> Result<Diagnosis, ArchiveError> {
+        let mut diagnosis = diagnose(&self.state, self.state.last_at);
+        let as_of = self.state.last_seq;
+        let sample = rows::first_failed(&self.details, MESSAGE_BYTES, &self.state, as_of).await;
+        diagnosis.failed_documents_sample = sample.map_err(|failed| self.not_told(failed))?;
+        Ok(diagnosis)
+    }
+
+    fn not_told(&self, failed: Failed) -> ArchiveError {
+        match failed {
+            Failed::Refused(refusal) => ArchiveError::Refused(refusal),
+            Failed::Unavailable(why) => {
+                ArchiveError::Unreadable(format!("{}: {why}", self.path.display()))
+            }
+        }
     }
 
     /// What happened up to the moment, line by line. It blocks.

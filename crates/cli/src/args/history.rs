@@ -28,7 +28,7 @@ pub(crate) struct ReplayArgs {
     /// Compare the state with the projector's, field by field; of a file, with what it says of itself
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Of a file, print this [default: the status and the first failures]
+    /// Of a file, print this [default: the status and the first failures; as JSON, the diagnosis too]
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "verify")]
     pub(crate) show: Option<Show>,
 }
@@ -51,6 +51,8 @@ pub(crate) enum Show {
     Timeline,
     /// The whole state
     State,
+    /// What was wrong, and what there was to do about it
+    Diagnosis,
 }
 
 impl ReplayArgs {

@@ -8,6 +8,7 @@ use std::{
 use futures::{Stream, stream};
 use redrive_client::{Export, ExportError};
 use redrive_domain::{
+    diagnosis::{Diagnosis, FailureCategory},
     export::{Broken, Trailer},
     query::{At, BatchRef, BatchView, FailureRow, ListFailures, PAGE, PAGE_MAX},
     time::Timestamp,
@@ -16,6 +17,7 @@ use redrive_projector::{Archive, ArchiveError};
 use serde::Serialize;
 
 use super::{
+    diagnose,
     history::SHARD,
     look::{self, FAILURES},
     time::{self, TIMELINE},
@@ -88,6 +90,7 @@ struct Incident<'a> {
     failures: Vec<FailureRow>,
     /// Whether there are more failures.
     more_failures: bool,
+    diagnosis: Diagnosis,
 }
 
 /// What a file is.
@@ -127,6 +130,7 @@ pub(crate) async fn replay(format: Format, args: ReplayArgs) -> anyhow::Result<E
             Format::Table => output::line(&look::show(&archive.status()))?,
             format => output::one(format, archive.state(), |_| String::new())?,
         },
+        Some(Show::Diagnosis) => output::one(format, &archive.diagnosis().await?, diagnosis)?,
     }
     Ok(Exit::Done)
 }
@@ -149,9 +153,15 @@ async fn open(path: PathBuf, at: Option<At>) -> anyhow::Result<Archive> {
     })
 }
 
+/// For people. The commands are for the system that the file is of; which one that is, it does not say.
+fn diagnosis(diagnosis: &Diagnosis) -> String {
+    diagnose::shown(diagnosis, |command| format!("redrive {command}"))
+}
+
 async fn show(format: Format, archive: &Archive) -> anyhow::Result<()> {
     let page = archive.failures(&asked(PAGE, None)).await?;
     let (status, more) = (archive.status(), page.next.is_some());
+    let diagnosis = archive.diagnosis().await?;
     if format != Format::Table {
         let (header, trailer) = (archive.header(), archive.trailer());
         let incident = Incident {
@@ -165,6 +175,7 @@ async fn show(format: Format, archive: &Archive) -> anyhow::Result<()> {
             status,
             failures: page.items,
             more_failures: more,
+            diagnosis,
         };
         return output::one(format, &incident, |_| String::new());
     }
@@ -175,6 +186,9 @@ async fn show(format: Format, archive: &Archive) -> anyhow::Result<()> {
     }
     if more {
         say!("There are more failures: --show failures prints all of them.");
+    }
+    if diagnosis.failure_category != FailureCategory::None {
+        say!("--show diagnosis tells why, and what to do about it.");
     }
     Ok(())
 }

@@ -26,7 +26,9 @@ pub(crate) async fn diagnose(app: &App, args: StatusArgs) -> anyhow::Result<Exit
     for one in &mut diagnosis.recommendations {
         one.command = one.command.take().map(|command| here(app, &command));
     }
-    output::one(app.output, &diagnosis, |diagnosis| shown(app, diagnosis))?;
+    output::one(app.output, &diagnosis, |diagnosis| {
+        shown(diagnosis, |command| app.hint(command))
+    })?;
     Ok(Exit::Done)
 }
 
@@ -35,7 +37,8 @@ fn here(app: &App, command: &str) -> String {
     app.hint(command.strip_prefix("redrive ").unwrap_or(command))
 }
 
-fn shown(app: &App, diagnosis: &Diagnosis) -> String {
+/// For people; `line` makes the line to paste of a command without the program's name.
+pub(super) fn shown(diagnosis: &Diagnosis, line: impl Fn(&str) -> String) -> String {
     let counts = diagnosis.counts;
     let facts = [
         ("batch", diagnosis.batch.to_string()),
@@ -56,7 +59,7 @@ fn shown(app: &App, diagnosis: &Diagnosis) -> String {
         .collect();
     let mut parts = vec![facts.join("\n")];
     let advice = diagnosis.recommendations.iter();
-    parts.extend(advice.map(|one| advised(app, diagnosis, one)));
+    parts.extend(advice.map(|one| advised(diagnosis, one, &line)));
     if !diagnosis.failure_groups.is_empty() {
         parts.push(groups(diagnosis));
     }
@@ -81,13 +84,13 @@ fn category(diagnosis: &Diagnosis) -> String {
     format!("{}: {what}", diagnosis.failure_category)
 }
 
-fn advised(app: &App, diagnosis: &Diagnosis, one: &Recommendation) -> String {
+fn advised(diagnosis: &Diagnosis, one: &Recommendation, line: &impl Fn(&str) -> String) -> String {
     let mut lines = vec![format!("→ {}", one.sentence), format!("  {}", one.reason)];
     if let Some(command) = &one.command {
         lines.push(format!("  $ {command}"));
     }
     if let Some(plan) = &one.plan {
-        let exact = app.hint(&format!("retry {} --plan {plan}", diagnosis.batch));
+        let exact = line(&format!("retry {} --plan {plan}", diagnosis.batch));
         lines.push(format!(
             "  exactly this, or nothing once it has changed:\n  $ {exact}"
         ));
