@@ -33,6 +33,8 @@ use crate::{
 
 /// How often a user asks again at the end, when nothing goes wrong any more.
 const INSISTS: u32 = 100;
+/// After so many probes that failed users tell a job to go on, at the end.
+const PROBES: u32 = 4;
 
 /// A command with the id under which it is given, however often.
 #[derive(Clone)]
@@ -119,14 +121,18 @@ impl User {
         self
     }
 
-    /// What handlers pause once more, and what nobody wanted to be paused for ever.
+    /// What handlers pause once more, and what nobody wanted to be paused for ever. An outage passes by itself, but where
+    /// a handler mostly fails, the waits between probes grow longer than a seed has time.
     pub(crate) async fn resume_whatever_is_paused(mut self) {
         loop {
             sleep(Duration::from_millis(500)).await;
             let paused = {
                 let checks = self.world.checks();
                 let batch = checks.batches().get(&self.plan.key);
-                let waits = |paused: &Paused| paused.waits_for_somebody();
+                let waits = |paused: &Paused| {
+                    let outage = paused.outage();
+                    outage.is_none_or(|outage| outage.probes >= PROBES)
+                };
                 batch.is_some_and(|batch| {
                     let mut jobs = batch.jobs();
                     !batch.status.is_over()

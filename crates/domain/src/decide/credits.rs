@@ -165,12 +165,17 @@ fn begun(batch: &BatchState, events: &[Event]) -> UnitSet {
     documents
 }
 
-/// Documents that go on with a batch that was aborted: what was held for them was given back then.
+/// Documents that go on with a batch that was aborted, or may when a sample has been judged: what was held for them was
+/// given back then.
 fn stopped(batch: &BatchState) -> UnitSet {
     if batch.aborted.is_none() {
         return UnitSet::new();
     }
-    let over = batch.completed_documents().or(&batch.failed_documents());
+    let mut failed = batch.failed_documents();
+    for part in batch.canary.iter().flat_map(|canary| &canary.rest) {
+        failed.remove(&batch.documents_of(&part.units));
+    }
+    let over = batch.completed_documents().or(&failed);
     UnitSet::run(0, batch.documents).minus(&over)
 }
 

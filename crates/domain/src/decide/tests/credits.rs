@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::story::*;
 use crate::{
-    command::{Command, Create, Retry, RetryMode, SetCredits, Start},
+    command::{Command, Create, Resume, Retry, RetryMode, SetCredits, Start},
     credits::{Account, Charge, Ledger, Month, NO_BATCH},
     decide,
     event::{Cause, Event},
@@ -321,4 +321,43 @@ fn a_limit_is_set_once_by_a_command_to_the_namespace() {
     }
     let none = Command::read_body(crate::command::Verb::SetCredits, b"{}");
     assert!(none.is_err(), "a limit is not lifted by leaving it out");
+}
+
+#[test]
+fn what_waits_for_a_sample_is_paid_for_again_by_whoever_goes_on() {
+    let mut pipeline = pipeline("a");
+    pipeline["max_failed"] = json!(7);
+    let create = Command::Create(Create {
+        pipeline,
+        start: Start::OnSubmit,
+    });
+    let canary = Retry {
+        canary: Some("25%".parse().unwrap()),
+        ..all()
+    };
+    let story = nothing()
+        .limited(100)
+        .command(create)
+        .documents(12)
+        .fails(0, "a", 0..4, FailureKind::REJECTED)
+        .retry(canary)
+        .events(&["documents.retry_scheduled"])
+        .open(0, "a", (0..1).chain(4..12))
+        .fails(0, "a", 4..9, FailureKind::REJECTED)
+        .status(BatchStatus::Failed)
+        .books(january(), (12, 0, 12, 100))
+        .command(Command::Resume(Resume::default()))
+        .events(&["credits.reserved", "dispatch.resumed", "tier.started"])
+        // The sample, three that nobody had come to, and the three that wait.
+        .books(january(), (19, 0, 12, 93));
+    story
+        .done(0, "a", 0..1)
+        .events(&[
+            "documents.completed",
+            "retry.canary_judged",
+            "documents.retry_scheduled",
+        ])
+        .done(0, "a", 1..4)
+        .done(0, "a", 9..12)
+        .books(january(), (19, 7, 12, 93));
 }

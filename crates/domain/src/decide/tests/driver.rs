@@ -5,12 +5,13 @@ use uuid::Uuid;
 
 use super::story::*;
 use crate::{
-    command::{Cancel, Command, Create, Retry, RetryMode, Start},
+    command::{Cancel, Command, Create, Pause, Resume, Retry, RetryMode, Start},
     evolve::evolve,
     failure::{FailureClass, FailureKind},
     ids::{CommandId, JobName},
     invariants::History,
     pipeline::{SubmissionChange, TierNum},
+    share::Share,
     state::BatchState,
     status::BatchStatus,
     time::Millis,
@@ -31,6 +32,8 @@ enum Step {
     Limit(Option<u64>),
     CancelPart { tier: u16, job: Option<usize> },
     Resubmit { tier: u16, change: SubmissionChange },
+    Pause,
+    Resume,
 }
 
 /// What becomes of a chunk: the unit's ordinal modulo a number decides.
@@ -77,12 +80,14 @@ fn how() -> impl Strategy<Value = How> {
 fn retries() -> impl Strategy<Value = Retry> {
     let mode = prop_oneof![Just(RetryMode::All), Just(RetryMode::TransientOnly)];
     let tiers = proptest::option::of(proptest::collection::vec(0u16..2, 0..3));
-    (mode, tiers, 1u8..5, proptest::option::of(1u8..4)).prop_map(
-        |(retry_mode, tier_nums, max_retry_count, max_retries)| Retry {
+    let canary = proptest::option::weighted(0.3, proptest::sample::select(vec![1u8, 30, 100]));
+    (mode, tiers, 1u8..5, proptest::option::of(1u8..4), canary).prop_map(
+        |(retry_mode, tier_nums, max_retry_count, max_retries, canary)| Retry {
             retry_mode,
             tier_nums,
             max_retry_count,
             max_retries,
+            canary: canary.map(|percent| Share::percent(u16::from(percent)).unwrap()),
             ..retry()
         },
     )
@@ -101,7 +106,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..5_000).prop_map(Step::Wait),
         2 => proptest::option::of(0u64..90).prop_map(Step::Limit),
         1 => Just(Step::Wait(20 * 86_400_000)),
-        1 => parts(),
+        2 => parts(),
+        1 => prop_oneof![1 => Just(Step::Pause), 3 => Just(Step::Resume)],
     ]
 }
 
@@ -269,6 +275,8 @@ impl Driver {
                     ..retry()
                 }));
             }
+            Step::Pause => self.ask(Command::Pause(Pause::default())),
+            Step::Resume => self.ask(Command::Resume(Resume::default())),
             Step::Wait(ms) => self.story.now.at = self.story.now.at.plus(Millis(*ms)),
         }
     }
@@ -289,8 +297,12 @@ impl Driver {
                 let outcome = self.outcome(&held, &smooth);
                 self.story.deliver(&outcome);
             }
-            if self.story.state().status.is_over() {
-                return;
+            let batch = self.story.state();
+            let is_open = batch.jobs().any(|(_, _, job)| !job.open.is_empty());
+            match (batch.status.is_over(), batch.aborted) {
+                (true, Some(_)) if is_open => self.ask(Command::Resume(Resume::default())),
+                (true, _) => return,
+                (false, _) => {}
             }
             let jobs = self.story.state().jobs().count();
             (0..jobs).for_each(|job| self.dispatch(job, u64::MAX));
@@ -359,19 +371,27 @@ fn the_books_balance(story: &Story) {
     assert_eq!((credits.settled, credits.released), (settled, released));
 }
 
+/// As many as the environment asks for.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(300)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_invariants_hold_and_the_batch_ends(
         shape in shape(),
         at_once in any::<bool>(),
         random in any::<u64>(),
+        max_failed in proptest::option::weighted(0.5, 0u32..6),
         steps in proptest::collection::vec(step(), 0..80),
     ) {
         let start = if at_once { Start::AtOnce } else { Start::OnSubmit };
         let mut pipeline = pipeline(&shape);
         pipeline["credits_per_document"] = PRICE.into();
+        pipeline["max_failed"] = max_failed.into();
         let create = Command::Create(Create { pipeline, start });
         let story = nothing().random(random).command(create).accepted();
         let mut driver = Driver { story, chunks: Vec::new(), gone: Vec::new() };

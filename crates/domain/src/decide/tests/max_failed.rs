@@ -2,8 +2,10 @@ use serde_json::json;
 
 use super::story::*;
 use crate::{
-    command::{Command, Create, Resume, Retry, RetryMode, Start},
+    command::{Cancel, Command, Create, Resume, Retry, RetryMode, Start},
     failure::FailureKind,
+    ids::JobName,
+    invariants::History,
     status::BatchStatus,
 };
 
@@ -132,4 +134,31 @@ fn nothing_is_given_up_before_all_documents_are_there() {
         .status(BatchStatus::Running)
         .submit()
         .events(&["batch.submitted", "batch.aborted"]);
+}
+
+#[test]
+fn a_batch_goes_on_without_the_job_that_failed_too_much() {
+    let mut pipeline = pipeline("a b");
+    pipeline["max_failed"] = json!(1);
+    let create = Command::Create(Create {
+        pipeline,
+        start: Start::OnSubmit,
+    });
+    let story = nothing()
+        .command(create)
+        .documents(10)
+        .fails(0, "a", 0..2, FailureKind::REJECTED)
+        .status(BatchStatus::Failed)
+        .command(Command::Cancel(Cancel {
+            tier: Some(0),
+            job: Some(JobName::new("a").unwrap()),
+            reason: None,
+        }))
+        .events(&["job.cancelled", "tier.started"])
+        .done(0, "b", 0..10)
+        .status(BatchStatus::Completed);
+    let mut history = History::default();
+    for (seq, envelope) in &story.log {
+        assert_eq!(history.take(*seq, envelope), Vec::<String>::new());
+    }
 }

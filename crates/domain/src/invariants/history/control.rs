@@ -24,6 +24,8 @@ impl Story {
             for (_, unit) in self.units.iter_mut().filter(of_it) {
                 if unit.standing == Standing::Failed {
                     unit.standing = Standing::Cancelled;
+                    // What it had failed goes on, and with it the batch.
+                    self.aborted = false;
                 }
             }
         }
