@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     /// Show how a batch is doing
     Status(StatusArgs),
-    /// Say what is wrong with a batch, why, and which command does something about it
+    /// Say what is wrong with a batch and why, and which command helps
     Diagnose(StatusArgs),
     /// Follow a batch until it is over
     Watch(WatchArgs),
@@ -119,17 +119,17 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Tell what changed between two moments, document by document
     Diff(DiffArgs),
-    /// Tell what happened to a batch, in few lines
+    /// Tell what happened to a batch, in a few lines
     Timeline(TimelineArgs),
-    /// Write a batch to standard output as a file that can be mailed, and replayed with no broker
+    /// Write a batch as a file that can be mailed, and replayed without a broker
     ///
-    /// It holds the namespace, the ids of documents, failures with their messages, names of workers and users, and times;
-    /// and, unless --redact leaves them out: URIs and inline data of documents, outputs, parameters of jobs with the
-    /// environment and headers that are written there, and details of failures.
+    /// The file goes to standard output. It holds the namespace, the ids of documents, failures with their messages,
+    /// names of workers and users, and times; and, unless --redact leaves them out: URIs and inline data of documents,
+    /// outputs, parameters of jobs with the environment and headers that are written there, and details of failures.
     Export(ExportArgs),
     /// List the batches of the namespace, the last one first
     Batches(BatchesArgs),
-    /// Show what the namespace may spend a month and what it has spent, or set what it may
+    /// Show what the namespace has spent and may spend this month, or set its limit
     Credits(CreditsArgs),
     /// Show what Redrive does, on real files and a small web server, in under a minute
     Demo(DemoArgs),

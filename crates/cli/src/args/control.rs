@@ -41,13 +41,13 @@ pub(crate) struct RetryArgs {
     /// Only failures of this job; may be given several times
     #[arg(long, value_name = "NAME")]
     pub(crate) job: Vec<JobName>,
-    /// Other parameters for the tiers that --tier names, kept for later retries: requires_gpu, memory_bytes, num_cpus, timeout, priority, class, rate_limit, max_concurrency, …; may be given several times
+    /// Another parameter for the tiers that --tier names, kept for later retries; may be given several times. NAME is requires_gpu, class, memory_bytes, num_cpus, timeout, max_attempts, rate_limit, max_concurrency, priority, entrypoint, deployment_mode or plugin_archives
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Execute nothing of it before this time, for instance 2026-01-31T12:00:00Z
+    /// Wait until this time before anything is executed, for instance 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) not_before: Option<Timestamp>,
-    /// Execute nothing of it before so much time has passed, for instance 30s
+    /// Wait this long before anything is executed, for instance 30s
     #[arg(long, value_name = "SPAN", conflicts_with = "not_before")]
     pub(crate) after: Option<Millis>,
     /// Leave out documents that have been retried this often

@@ -11,7 +11,7 @@ use super::{BatchArg, parse_tier};
 pub(crate) enum Action {
     /// Documents in progress of which nothing comes
     DetectStuck,
-    /// Documents that are executed twice at once: all but one execution are stopped
+    /// Documents executed twice at once: all executions but one are stopped
     KillDuplicates,
 }
 
