@@ -28,6 +28,8 @@ use crate::{
 pub enum Cause {
     /// No live worker does the work.
     Orphaned,
+    /// More failed than `max_failed` allows, so the batch was given up.
+    Aborted,
     /// The handler is set up wrongly, and the job is paused for it.
     Misconfigured,
     /// Somebody paused a job.
@@ -63,7 +65,7 @@ pub(super) fn recommendations(batch: &BatchState, now: Timestamp) -> Vec<Recomme
     if batch.status == BatchStatus::Cancelled {
         return vec![held::cancelled(batch)];
     }
-    let mut found = Vec::new();
+    let mut found = Vec::from_iter(held::aborted(batch));
     for job in Evidence::all(batch, now) {
         found.extend(held::held(&job));
         for (class, kind, units) in job.kinds() {

@@ -10,6 +10,7 @@ use crate::{
     time::Millis,
 };
 
+mod given_up;
 mod resources;
 mod seen;
 

@@ -248,6 +248,13 @@ fn what_holds_a_batch_up_has_a_command_that_parses() {
     log.give(&command::Command::Pause(command::Pause::default()));
     assert_eq!(log.pasted(), [Cause::Paused]);
 
+    let mut few = pipeline.clone();
+    few["max_failed"] = json!(0);
+    let mut log = Log::of(few, 3);
+    let bad = Failure::new(FailureKind::INVALID_DATA, "no title");
+    log.fail("exec", &[bad], 1);
+    assert_eq!(log.pasted(), [Cause::Aborted, Cause::Permanent]);
+
     let mut log = Log::of(pipeline, 3);
     log.fail("exec", &[], 1);
     log.at = log.at.plus(Millis::seconds(3_600));

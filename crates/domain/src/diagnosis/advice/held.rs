@@ -114,6 +114,22 @@ pub(super) fn misconfigured(job: &Evidence<'_>, units: u64) -> Recommendation {
     )
 }
 
+/// That the batch was given up.
+pub(super) fn aborted(batch: &BatchState) -> Option<Recommendation> {
+    let aborted = batch.aborted?;
+    let open = batch.counts().open;
+    let reason = format!(
+        "{} failed by {}, more than max_failed = {} allows, so nothing more was handed out: {} wait.",
+        counted(aborted.failed, "document"),
+        aborted.at,
+        aborted.max_failed,
+        counted(open, "document")
+    );
+    let sentence = "Put right what most of it failed with, then go on with what is left; a retry goes on with it, too.";
+    let command = (open > 0).then(|| format!("redrive resume {}", batch.key.batch));
+    Some(Draft::new(Cause::Aborted, open, sentence, reason).with(None, command))
+}
+
 pub(super) fn cancelled(batch: &BatchState) -> Recommendation {
     let counts = batch.counts();
     let reason = format!(
