@@ -63,6 +63,9 @@ pub fn violations(batch: &BatchState) -> Vec<String> {
     if batch.aborted.is_some() && batch.status != BatchStatus::Failed {
         found.push(format!("the batch was aborted and is {}", batch.status));
     }
+    if !batch.excused.is_subset(&batch.failed_documents()) {
+        found.push("a document is excused and has not failed".to_owned());
+    }
     if batch.canary.iter().flat_map(|it| &it.rest).any(|part| {
         let job = batch.job(part.tier, &part.job);
         !job.is_some_and(|(_, job)| part.units.is_subset(&job.all_failed()))

@@ -40,4 +40,11 @@ impl BatchState {
         self.aborted = None;
         self.excused = self.failed_documents();
     }
+
+    /// What is executed again counts again. A document that failed in another job as well still has.
+    pub(super) fn excuse_only_what_failed(&mut self) {
+        if !self.excused.is_empty() {
+            self.excused = self.excused.and(&self.failed_documents());
+        }
+    }
 }

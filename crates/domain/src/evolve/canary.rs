@@ -81,6 +81,8 @@ impl BatchState {
             },
         };
         standing.sample.extend(selected.iter().cloned());
+        // A decision that broke off half way is taken again, with what was left of it then.
+        standing.forget(&rest);
         standing.rest.extend(rest);
         standing.whole = *last;
         self.canary = Some(standing);

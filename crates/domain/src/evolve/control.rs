@@ -101,6 +101,7 @@ impl BatchState {
             }
         }
         let entered = tier.entered.clone();
+        self.excuse_only_what_failed();
         if self.aborted.is_some() && !failed.is_empty() {
             self.go_on();
         }

@@ -57,7 +57,7 @@ impl BatchState {
             self.rounds = self.rounds.saturating_add(u32::from(is_round));
             self.status = BatchStatus::Running;
             self.ended_at = None;
-            self.excused.remove(&documents);
+            self.excuse_only_what_failed();
             if self.aborted.is_some() {
                 self.go_on();
             }

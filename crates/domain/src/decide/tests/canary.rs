@@ -1,6 +1,8 @@
 use super::story::*;
 use crate::{
-    command::{Command, Retry, Sampled},
+    canary::{Part, scheduled},
+    command::{Command, Excluded, Retry, Sampled},
+    event::{Cause, Selected},
     failure::FailureKind,
     share::Share,
     status::BatchStatus,
@@ -158,4 +160,31 @@ fn a_plan_says_how_it_is_tried() {
         }))
         .accepted()
         .open(0, "a", [0, 50]);
+}
+
+#[test]
+fn a_decision_that_broke_off_half_way_has_nothing_wait_twice() {
+    let mut story = failed();
+    let part = |units: std::ops::Range<u32>| Selected {
+        tier: 0,
+        job: crate::ids::JobName::new("a").unwrap(),
+        units: units.collect(),
+    };
+    let sample = Part::Sample {
+        share: "10%".parse().unwrap(),
+        success: Share::NINE_OF_TEN,
+        rest: vec![part(5..50)],
+    };
+    let why = (Excluded::default(), None);
+    let half = scheduled(&canary("10%"), vec![part(0..5)], Some(sample), why, false);
+    story.append(vec![half], Cause::State);
+    let story = story.retry(canary("10%")).accepted();
+    let canary = story.state().canary.as_ref().expect("it is tried");
+    let mut all = crate::units::UnitSet::new();
+    let mut total = 0;
+    for part in canary.sample.iter().chain(&canary.rest) {
+        all.add(&part.units);
+        total += part.units.len();
+    }
+    assert_eq!((total, all), (100, units(0..100)));
 }

@@ -162,3 +162,32 @@ fn a_batch_goes_on_without_the_job_that_failed_too_much() {
         assert_eq!(history.take(*seq, envelope), Vec::<String>::new());
     }
 }
+
+#[test]
+fn a_document_that_failed_in_two_jobs_stays_excused_while_one_is_retried() {
+    let mut pipeline = pipeline("a b");
+    pipeline["max_failed"] = json!(1);
+    let create = Command::Create(Create {
+        pipeline,
+        start: Start::OnSubmit,
+    });
+    let only_a = Retry {
+        retry_mode: RetryMode::All,
+        jobs: Some(vec![JobName::new("a").unwrap()]),
+        ..retry()
+    };
+    nothing()
+        .command(create)
+        .documents(10)
+        .fails(0, "b", 0..1, FailureKind::REJECTED)
+        .fails(0, "a", 0..3, FailureKind::REJECTED)
+        .status(BatchStatus::Failed)
+        .command(resume())
+        .fails(0, "b", 1..2, FailureKind::REJECTED)
+        .fails(0, "b", 2..3, FailureKind::REJECTED)
+        .status(BatchStatus::Running)
+        .retry(only_a)
+        .accepted()
+        .events(&["documents.retry_scheduled"])
+        .status(BatchStatus::Running);
+}
