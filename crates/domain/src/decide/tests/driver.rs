@@ -371,15 +371,7 @@ fn the_books_balance(story: &Story) {
     assert_eq!((credits.settled, credits.released), (settled, released));
 }
 
-/// As many as the environment asks for.
-fn cases() -> u32 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(300)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
-
     #[test]
     fn whatever_happens_the_invariants_hold_and_the_batch_ends(
         shape in shape(),
