@@ -1,6 +1,10 @@
 //! Work in this terminal: `run`, `resume`, and a retry of what ran here; and work for others: `submit`.
 
-use std::{collections::BTreeSet, num::NonZeroU32, path::Path};
+use std::{
+    collections::BTreeSet,
+    num::{NonZeroU32, NonZeroUsize},
+    path::Path,
+};
 
 use redrive_client::Upload;
 use redrive_domain::{
@@ -295,6 +299,7 @@ fn command_pipeline(args: &RunArgs, command: &str, class: &ResourceClass) -> any
                 "name": "exec",
                 "handler": "exec",
                 "class": class,
+                "num_cpus": cpus_each(args.jobs),
                 "params": params,
                 "timeout": span(args.timeout),
                 "max_attempts": args.max_attempts,
@@ -302,6 +307,13 @@ fn command_pipeline(args: &RunArgs, command: &str, class: &ResourceClass) -> any
             }],
         }],
     }))
+}
+
+/// The CPUs of this machine, shared by what runs at once: a program with threads has those that nobody else would use.
+fn cpus_each(jobs: Option<NonZeroU32>) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let jobs = jobs.and_then(|jobs| usize::try_from(jobs.get()).ok());
+    (cpus / jobs.unwrap_or(cpus)).clamp(1, 1_024)
 }
 
 fn span(span: Millis) -> String {
