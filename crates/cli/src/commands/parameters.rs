@@ -5,6 +5,8 @@ use redrive_domain::{
     query::{BatchView, JobView},
 };
 
+use super::run::HERE;
+
 /// A line for each job that has unusual resources, or other parameters than its batch was created with.
 pub(super) fn lines(view: &BatchView) -> Vec<String> {
     let jobs = view
@@ -13,6 +15,10 @@ pub(super) fn lines(view: &BatchView) -> Vec<String> {
         .flat_map(|tier| tier.jobs.iter().map(move |job| (tier.tier, job)));
     jobs.filter_map(|(tier, job)| {
         let mut change = unusual(job);
+        // A run shares out the machine that it is on, whichever that is.
+        if !job.resubmitted && job.class.as_str().starts_with(HERE) {
+            change.num_cpus = None;
+        }
         if change.is_empty() && !job.resubmitted {
             return None;
         }
