@@ -234,31 +234,20 @@ fn show(app: &App, accepted: &Accepted, retried: &Retried) -> anyhow::Result<()>
         let failures = counted(*count, &format!("{class} failure"));
         say!("  left alone: {failures} (--mode all takes these too)");
     }
-    if excluded.retry_limit > 0 {
-        say!(
-            "  left alone: {} of documents that were retried as often as --max-retry-count allows",
-            counted(excluded.retry_limit, "failure")
-        );
-    }
-    if excluded.tier > 0 {
-        let failures = counted(excluded.tier, "failure");
-        say!("  left alone: {failures} in other tiers");
-    }
-    if excluded.kind > 0 {
-        let failures = counted(excluded.kind, "failure");
-        say!("  left alone: {failures} of other kinds");
-    }
-    if excluded.job > 0 {
-        let failures = counted(excluded.job, "failure");
-        say!("  left alone: {failures} of other jobs");
-    }
-    if excluded.cancelled > 0 {
-        let failures = counted(excluded.cancelled, "failure");
-        say!("  left alone: {failures} in tiers that were cancelled");
-    }
-    if excluded.fingerprint > 0 {
-        let failures = counted(excluded.fingerprint, "failure");
-        say!("  left alone: {failures} with other fingerprints");
+    for (count, which) in [
+        (
+            excluded.retry_limit,
+            "of documents that were retried as often as --max-retry-count allows",
+        ),
+        (excluded.tier, "in other tiers"),
+        (excluded.kind, "of other kinds"),
+        (excluded.job, "of other jobs"),
+        (excluded.cancelled, "in tiers that were cancelled"),
+        (excluded.fingerprint, "with other fingerprints"),
+    ] {
+        if count > 0 {
+            say!("  left alone: {} {which}", counted(count, "failure"));
+        }
     }
     if let Some(charge) = &accepted.credits {
         credits::say_charge(charge, accepted.plan.is_some());

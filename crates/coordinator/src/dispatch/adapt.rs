@@ -106,10 +106,10 @@ impl Pressure {
         self.limit.as_ref().map(|limit| limit.units as u32)
     }
 
-    /// How many units may go out beside those that are.
-    pub(super) fn room(&self, out: u64) -> u64 {
-        self.units()
-            .map_or(u64::MAX, |units| u64::from(units).saturating_sub(out))
+    /// How many units may go out beside those that are, where that is limited.
+    pub(super) fn room(&self, out: u64) -> Option<u64> {
+        let units = self.units()?;
+        Some(u64::from(units).saturating_sub(out))
     }
 
     /// What the log is to be told, where that is much else than what it was told.
@@ -186,8 +186,8 @@ mod tests {
         let mut pressure = Pressure::default();
         pressure.note(&tally(10, 10), (500, 32), at(0));
         assert_eq!(pressure.units(), Some(16), "of 32 slots");
-        assert_eq!(pressure.room(10), 6);
-        assert_eq!(pressure.room(20), 0);
+        assert_eq!(pressure.room(10), Some(6));
+        assert_eq!(pressure.room(20), Some(0));
         pressure.note(&tally(10, 10), (16, 32), at(0));
         assert_eq!(pressure.units(), Some(16), "not twice at once");
         for second in 1..10 {
@@ -200,7 +200,7 @@ mod tests {
             pressure.note(&tally(10, 0), (3, 32), at(second));
         }
         assert_eq!(pressure.units(), None);
-        assert_eq!(pressure.room(1_000_000), u64::MAX);
+        assert_eq!(pressure.room(1_000_000), None);
     }
 
     #[test]

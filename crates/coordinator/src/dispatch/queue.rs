@@ -37,22 +37,25 @@ pub(super) fn queue_of(
     if run.kind.is_none() {
         run.pressure.restore(job.concurrency);
     }
-    let room = run.pressure.room(run.out.len());
     let kind = *run
         .kind
         .get_or_insert_with(|| Kind::of(&key.batch.namespace, spec));
     let candidates = candidates(job, now, &run.out);
     run.shape.get_or_insert_with(|| Shape::of(spec));
-    let at_once = spec.max_concurrency.map(|most| u64::from(most.max(1)));
+    let out = run.out.len();
+    let asked = spec
+        .max_concurrency
+        .map(|most| u64::from(most.max(1)).saturating_sub(out));
+    let borne = run.pressure.room(out);
     Some(Queue {
         key: key.clone(),
         namespace: key.batch.namespace.clone(),
         pool: pool_of(spec),
         priority: spec.priority,
-        ready: candidates.count.min(most).min(room),
+        ready: candidates.count.min(most),
         together: candidates.together,
         unit_ms: run.unit_ms.or_else(|| paces.get(kind)),
-        room: at_once.map(|most| most.saturating_sub(run.out.len())),
+        room: asked.into_iter().chain(borne).min(),
         allowed: spec.rate_limit.map(|limit| run.refill(limit, now)),
     })
 }

@@ -108,7 +108,12 @@ pub(super) fn is_outage(failure: &Failure) -> bool {
 
 /// Whether a failure comes of the machine that made the attempt, which says nothing of the other side.
 fn says_nothing(failure: &Failure) -> bool {
-    [FailureKind::PREEMPTED, FailureKind::WORKER_LOST].contains(&failure.kind)
+    let kinds = [
+        FailureKind::PREEMPTED,
+        FailureKind::WORKER_LOST,
+        FailureKind::OUT_OF_MEMORY,
+    ];
+    kinds.contains(&failure.kind)
 }
 
 fn outage(job: &JobState) -> Option<&Outage> {
