@@ -109,11 +109,14 @@ fn a_probe_that_fails_doubles_the_wait_and_one_that_succeeds_ends_it() {
 }
 
 #[test]
-fn who_refuses_a_document_is_there_and_who_is_preempted_says_nothing() {
+fn who_refuses_a_document_is_there_and_what_ends_for_the_machines_sake_says_nothing() {
     let story = open().later(Millis::seconds(15));
     let story = story
         .fails(0, "a", 0..1, FailureKind::PREEMPTED)
         .events(&["documents.attempt_failed.transient.preempted"]);
+    let story = story
+        .fails(0, "a", 1..2, FailureKind::OUT_OF_MEMORY)
+        .events(&["documents.attempt_failed.transient.out_of_memory"]);
     assert!(outage(&story).is_some());
     story
         .fails(0, "a", 0..1, FailureKind::REJECTED)
