@@ -12,6 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod heal;
 pub(crate) mod history;
+pub(crate) mod keys;
 pub(crate) mod look;
 mod outages;
 mod parameters;
