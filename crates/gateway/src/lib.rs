@@ -8,6 +8,7 @@
 
 mod caller;
 mod config;
+mod dev;
 mod dialects;
 mod extract;
 mod health;

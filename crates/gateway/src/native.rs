@@ -1,6 +1,7 @@
 //! Redrive's own interface, under `/v1`.
 
 pub(crate) mod error;
+mod keys;
 mod read;
 mod write;
 
@@ -13,4 +14,5 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::default()
         .merge(read::router())
         .merge(write::router())
+        .merge(keys::router())
 }
