@@ -413,7 +413,7 @@ mod error {
     fn has_its_own(refusal: &Refusal) -> bool {
         matches!(
             refusal,
-            Refusal::Conflict { .. } | Refusal::NotAllowed { .. }
+            Refusal::Conflict { .. } | Refusal::NotAllowed { .. } | Refusal::Unavailable { .. }
         )
     }
 
