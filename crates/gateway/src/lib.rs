@@ -86,7 +86,7 @@ pub(crate) fn routes() -> utoipa_axum::router::OpenApiRouter<Shared> {
 pub(crate) fn service(gateway: Shared) -> Router {
     let (router, document) = routes().split_for_parts();
     router
-        .merge(openapi::serve(document))
+        .merge(openapi::serve(&document))
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method)
         .layer(axum::middleware::from_fn(surface::speak))
