@@ -7,6 +7,7 @@ use crate::time::Timestamp;
 
 /// A process in a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Presence {
     /// Its name; no two of a role share one.
     pub name: String,
@@ -26,6 +27,8 @@ pub struct Presence {
 
 /// How a role is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = RoleStanding))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// A coordinator.
@@ -38,6 +41,7 @@ pub enum Standing {
 
 /// How a coordinator is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CoordinatorStanding {
     /// It does not know yet who leads, or cannot ask.
@@ -56,6 +60,7 @@ pub enum CoordinatorStanding {
 
 /// How a projector is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ProjectorStanding {
     /// Whether it takes queries.
     pub serving: bool,

@@ -63,6 +63,7 @@ pub enum Query {
 
 /// Asks for a list of batches.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ListBatches {
     /// Only of this bucket.
@@ -70,6 +71,7 @@ pub struct ListBatches {
     /// Only with this status.
     pub status: Option<BatchStatus>,
     /// At most so many, 1 to 1,000; 100 unless said.
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     pub after: Option<String>,
@@ -79,6 +81,7 @@ pub struct ListBatches {
 
 /// Asks about one batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OfBatch {
     /// Which.
@@ -94,6 +97,7 @@ pub struct OfBatch {
 
 /// Asks for failed units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListFailures {
     /// Of which batch.
@@ -112,6 +116,7 @@ pub struct ListFailures {
     pub fingerprint: Option<Fingerprint>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +149,7 @@ impl ListFailures {
 
 /// Asks for outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListResults {
     /// Of which batch.
@@ -156,6 +162,7 @@ pub struct ListResults {
     pub job: Option<JobName>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,6 +177,7 @@ pub struct ListResults {
 
 /// Asks for documents by their ordinals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListDocuments {
     /// Of which batch.
@@ -178,6 +186,7 @@ pub struct ListDocuments {
     pub units: UnitSet,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// See [`OfBatch::min_seq`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -186,6 +195,7 @@ pub struct ListDocuments {
 
 /// Asks for the bytes of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReadState {
     /// Of which batch.
@@ -203,6 +213,7 @@ pub struct ReadState {
 
 /// A piece of a state's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StatePiece {
     /// The batch.
     pub batch: BatchId,
@@ -216,6 +227,7 @@ pub struct StatePiece {
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
@@ -228,6 +240,7 @@ pub struct Page<T> {
 
 /// A batch in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchSummary {
     /// Its id.
     pub batch: BatchId,
@@ -266,6 +279,7 @@ impl BatchSummary {
 
 /// A failed unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FailureRow {
     /// The document's id.
     pub document: String,
@@ -299,6 +313,7 @@ pub struct FailureRow {
 
 /// What a job made of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ResultRow {
     /// The document's id.
     pub document: String,
@@ -330,6 +345,7 @@ pub struct ResultRow {
 
 /// A document with its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DocumentRow {
     /// Its place in the batch.
     pub ordinal: Ordinal,

@@ -75,7 +75,7 @@ pub(crate) fn service(gateway: Shared) -> Router {
     let (router, document) = routes().split_for_parts();
     let cors = cors(&gateway.config);
     let router = router
-        .merge(openapi::serve(document))
+        .merge(openapi::serve(&document))
         .merge(health::router())
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method);

@@ -10,6 +10,8 @@ use crate::{
 
 /// The circumstances of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = EventAttempt))]
 pub struct Attempt {
     /// The tier.
     pub tier: TierNum,
