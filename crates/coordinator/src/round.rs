@@ -180,6 +180,7 @@ pub(crate) fn answer(
                 Refusal::NotAllowed { .. } | Refusal::Credits(_) => 403,
                 Refusal::NotFound { .. } => 404,
                 Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
+                Refusal::Unavailable { .. } => 503,
             };
             let line = message.lines().next().unwrap_or_default().to_owned();
             (Answer::Error { refusal, message }, Some((code, line)))

@@ -406,7 +406,7 @@ mod error {
     fn has_its_own(refusal: &Refusal) -> bool {
         matches!(
             refusal,
-            Refusal::Conflict { .. } | Refusal::NotAllowed { .. }
+            Refusal::Conflict { .. } | Refusal::NotAllowed { .. } | Refusal::Unavailable { .. }
         )
     }
 

@@ -304,5 +304,6 @@ fn code_of(refusal: &Refusal) -> &'static str {
         Refusal::Stale(_) => "stale",
         Refusal::NotAllowed { .. } => "not_allowed",
         Refusal::Credits(_) => "credits_exhausted",
+        Refusal::Unavailable { .. } => "unavailable",
     }
 }

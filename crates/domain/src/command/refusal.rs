@@ -47,6 +47,12 @@ pub enum Refusal {
     #[error("{0}")]
     #[serde(rename = "credits_exhausted")]
     Credits(Shortage),
+    /// Whoever was asked cannot answer just now; asked again, they may.
+    #[error("{message}")]
+    Unavailable {
+        /// Why.
+        message: String,
+    },
 }
 
 /// What a command would take of a month's credits that are not there.
@@ -182,7 +188,9 @@ impl Refusal {
             }
             Self::Stale(_) | Self::Credits(_) => {}
             Self::NotFound { what } => cut(what),
-            Self::Conflict { message } | Self::NotAllowed { message } => cut(message),
+            Self::Conflict { message }
+            | Self::NotAllowed { message }
+            | Self::Unavailable { message } => cut(message),
         }
         self
     }
