@@ -70,6 +70,7 @@ pub(crate) struct Gateway {
     pub(crate) broker: NatsBroker,
     pub(crate) config: Config,
     pub(crate) keys: keys::Keyring,
+    pub(crate) streams: native::Streams,
 }
 
 /// What handlers are given as state.

@@ -6,7 +6,7 @@ use axum_server::Handle;
 use redrive_broker::nats::NatsBroker;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Auth, Config, Gateway, keys::Keyring, service};
+use crate::{Auth, Config, Gateway, keys::Keyring, native::Streams, service};
 
 /// How long requests that are being answered may take when the gateway is told to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -62,6 +62,7 @@ pub fn bind(
         broker,
         config,
         keys,
+        streams: Streams::new(stop.clone()),
     });
     Ok(Bound {
         listener,
