@@ -57,8 +57,6 @@ const STALLED: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// When a client is to come back after the stream ended.
 const COME_BACK: Duration = Duration::from_secs(1);
-/// The shard: there is one so far.
-const SHARD: subject::Shard = 0;
 /// Longest type that can be asked for, in bytes.
 const TYPE_BYTES: usize = 128;
 
@@ -69,12 +67,9 @@ pub(super) fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(of_namespace))
 }
 
-/// The streams that are open, and when all of them end.
-#[derive(Debug, Clone)]
-pub(crate) struct Streams {
-    open: Arc<Mutex<BTreeMap<Namespace, usize>>>,
-    stop: CancellationToken,
-}
+/// The streams that are open.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streams(Arc<Mutex<BTreeMap<Namespace, usize>>>);
 
 /// The place of a stream among those that are open.
 struct Slot {
@@ -83,16 +78,8 @@ struct Slot {
 }
 
 impl Streams {
-    /// None so far; told to stop, all of them end.
-    pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self {
-            open: Arc::default(),
-            stop,
-        }
-    }
-
     fn take(&self, namespace: &Namespace) -> Result<Slot, Problem> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let too_many = |message: String| Problem::TooMany {
             after: AGAIN,
             message,
@@ -118,7 +105,7 @@ impl Streams {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let open = &self.streams.open;
+        let open = &self.streams.0;
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.namespace) {
             *count = count.saturating_sub(1);
@@ -196,7 +183,7 @@ async fn of_batch(
         namespace: caller.namespace().clone(),
         batch: view.summary.batch,
     };
-    let filter = subject::events_of_batch(SHARD, &key);
+    let filter = subject::events_of_batch(gateway.config.shard, &key);
     stream(&gateway, &caller, last, of, filter, Some(0)).await
 }
 
@@ -216,7 +203,7 @@ async fn of_namespace(
     Params(of): Params<OfEvents>,
 ) -> Result<Response, Problem> {
     caller.needs(Scope::Read)?;
-    let filter = subject::events_of_namespace(SHARD, caller.namespace());
+    let filter = subject::events_of_namespace(gateway.config.shard, caller.namespace());
     stream(&gateway, &caller, last, of, filter, None).await
 }
 
@@ -256,7 +243,7 @@ async fn stream(
         filter: Some(filter),
     });
     let (sender, events) = mpsc::channel(AHEAD);
-    tokio::spawn(pump(slot, entries, kind, sender));
+    tokio::spawn(pump(slot, entries, kind, sender, gateway.stop.clone()));
     // A client that loses the connection before anything happened knows from where to go on, too.
     let begin = Event::default().id(after.to_string()).retry(COME_BACK);
     let events = futures::stream::iter([begin])
@@ -277,8 +264,8 @@ async fn pump(
     mut entries: BoxStream<'static, redrive_broker::Result<Entry>>,
     kind: Option<String>,
     sender: mpsc::Sender<Event>,
+    stop: CancellationToken,
 ) {
-    let stop = slot.streams.stop.clone();
     loop {
         let entry = tokio::select! {
             biased;
@@ -365,8 +352,9 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::unwrap_used, clippy::panic)]
     fn there_are_only_so_many_streams_and_none_of_a_namespace_has_all() {
-        let streams = Streams::new(CancellationToken::new());
+        let streams = Streams::default();
         let name = |n: usize| Namespace::new(format!("n{n}")).unwrap();
         let mut slots = Vec::new();
         for namespace in 0..STREAMS / OF_NAMESPACE {
@@ -389,6 +377,6 @@ mod tests {
         slots.pop();
         assert!(streams.take(&name(99)).is_ok());
         slots.clear();
-        assert!(streams.open.lock().unwrap().is_empty());
+        assert!(streams.0.lock().unwrap().is_empty());
     }
 }
