@@ -104,9 +104,16 @@ fn fault(root: &str, path: &str, error: &serde_json::Error) -> Fault {
         Some(end) if error.is_data() => said[..end].to_owned(),
         _ => said,
     };
-    let kind = if !error.is_data() {
-        "json_invalid"
-    } else if msg.starts_with("missing field") {
+    if error.is_data() {
+        data_fault(root, path, &msg)
+    } else {
+        Fault::at(root, path, &msg, "json_invalid")
+    }
+}
+
+/// What serde says of a field whose text could be read.
+fn data_fault(root: &str, path: &str, msg: &str) -> Fault {
+    let kind = if msg.starts_with("missing field") {
         "missing"
     } else if msg.starts_with("unknown field") {
         "extra_forbidden"
@@ -117,7 +124,7 @@ fn fault(root: &str, path: &str, error: &serde_json::Error) -> Fault {
     } else {
         "value_error"
     };
-    let mut fault = Fault::at(root, path, &msg, kind);
+    let mut fault = Fault::at(root, path, msg, kind);
     // A field that is missing is the place itself.
     if let ("missing", Some(name)) = (kind, msg.split('`').nth(1)) {
         fault.loc.push(name.into());
@@ -140,7 +147,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Params<T> {
                 Some((path, msg)) if !path.contains(' ') => (path, msg),
                 _ => ("", said.as_str()),
             };
-            Problem::invalid("query", path, msg)
+            Problem::Invalid(vec![data_fault("query", path, msg)])
         })?;
         Ok(Self(read.0))
     }

@@ -55,6 +55,7 @@ pub(crate) struct Gateway {
     pub(crate) broker: NatsBroker,
     pub(crate) config: Config,
     pub(crate) keys: keys::Keyring,
+    pub(crate) streams: native::Streams,
     pub(crate) rates: limits::Rates,
     /// Answers that go on for ever end with it.
     pub(crate) stop: CancellationToken,
