@@ -32,6 +32,7 @@ pub use retry::{Excluded, Retried, Retry, RetryMode, Sampled};
 
 /// What can be asked of a batch: the last token of a command's subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// Make a batch.
@@ -260,6 +261,7 @@ impl Command {
 
 /// Make a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Create {
     /// The pipeline, as people write it.
@@ -271,6 +273,7 @@ pub struct Create {
 
 /// When work on a batch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// When the batch has all its documents: a submission that breaks off has done nothing.
@@ -282,6 +285,7 @@ pub enum Start {
 
 /// Add documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AddDocuments {
     /// The ordinal that the first of them gets. A page that is there already is not added again; a page beyond the end
@@ -307,6 +311,7 @@ struct PageBody {
 
 /// The batch has all its documents.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Submit {
     /// How many there must be by now; refused if it is another number.
@@ -320,6 +325,7 @@ pub struct Submit {
 /// while others of its tier go on is waived: documents go on without its output. The last job that is live in a tier
 /// is the tier.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
     /// Only this tier; without it and `job`, the whole batch.
@@ -335,6 +341,7 @@ pub struct Cancel {
 
 /// The answer to a command that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Accepted {
     /// The batch.
     pub batch: BatchId,

@@ -30,6 +30,7 @@ pub use envelope::{Cause, Envelope, Undecodable, VERSION};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Event {
     /// A batch was made.
     #[serde(rename = "batch.created")]
@@ -49,6 +50,7 @@ pub enum Event {
         /// How many.
         count: u32,
         /// The documents, packed: the fold needs only the count.
+        #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PackedDocuments))]
         documents: Packed<Vec<Document>>,
     },
     /// The batch has all its documents.
@@ -108,6 +110,7 @@ pub enum Event {
         skipped: UnitSet,
         /// What they made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PackedOutputs>))]
         outputs: Option<Packed<Outputs>>,
         /// The segments of those that have some, where the job splits documents.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -207,6 +207,7 @@ id!(
 
 /// A batch with its place: what all its events have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchKey {
     /// The tenant.
     pub namespace: Namespace,

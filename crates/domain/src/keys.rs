@@ -26,6 +26,7 @@ use crate::{
 
 /// What a key is good for. None of them includes another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Look: batches, documents, failures, results, events, credits.
@@ -262,6 +263,7 @@ impl FromStr for Token {
 
 /// A key that was made: what the event says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewKey {
     /// What it is known by.
     pub key: KeyId,
@@ -310,6 +312,7 @@ pub struct Revoked {
 
 /// Whether a key is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KeyStatus {
     /// It is.

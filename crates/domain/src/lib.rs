@@ -30,6 +30,8 @@ pub mod pipeline;
 pub mod plan;
 pub mod presence;
 pub mod query;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod segments;
 pub mod share;
 pub mod state;

@@ -13,7 +13,8 @@ use redrive_domain::{
 
 use crate::{
     Auth, Shared, dev,
-    keys::{Holder, Keyring, Shut, out_of_touch},
+    guard::Guarded,
+    keys::{Holder, Shut, out_of_touch},
     metrics,
     problem::Problem,
     surface::Surface,
@@ -30,7 +31,6 @@ pub(crate) struct Caller {
     pub(crate) client: Client<NatsBroker>,
     /// Whose key it is; nobody's where no key is needed.
     holder: Option<Holder>,
-    keys: Keyring,
 }
 
 impl Caller {
@@ -59,21 +59,6 @@ impl Caller {
     /// The key with which they came, where keys are needed.
     pub(crate) fn holder(&self) -> Option<&Holder> {
         self.holder.as_ref()
-    }
-
-    /// Comes within seconds after their key has ended: answers that go on for ever end with it. Where no key is needed it
-    /// never comes.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        let ended = self
-            .holder
-            .as_ref()
-            .map(|holder| self.keys.ended(holder.namespace.clone(), holder.key));
-        async move {
-            match ended {
-                Some(ended) => ended.await,
-                None => std::future::pending().await,
-            }
-        }
     }
 }
 
@@ -202,7 +187,6 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
-        let keys = gateway.keys.clone();
         let (namespace, actor, holder) = match &gateway.config.auth {
             Auth::Open { namespace: usual } => {
                 dev::check(&parts.headers, &parts.uri, &gateway.config.cors)?;
@@ -214,7 +198,11 @@ impl FromRequestParts<Shared> for Caller {
                 let surface = parts.extensions.get::<Surface>().copied();
                 let credential = Credential::of(surface.unwrap_or(Surface::Native));
                 let token = credential.take(&mut parts.headers, &parts.uri)?;
-                let holder = keys.admit(&token).await.map_err(|why| shut(why, &token))?;
+                let holder = gateway
+                    .keys
+                    .admit(&token)
+                    .await
+                    .map_err(|why| shut(why, &token))?;
                 gateway
                     .rates
                     .admit(&format!("{}/{}", holder.namespace, holder.key))?;
@@ -226,16 +214,15 @@ impl FromRequestParts<Shared> for Caller {
                         message: format!("the key is of namespace {own}, not of {other}"),
                     });
                 }
+                if let Some(guarded) = parts.extensions.get::<Guarded>() {
+                    guarded.came_with(&holder);
+                }
                 let actor = actor(&holder.name, holder.key);
                 (holder.namespace.clone(), actor, Some(holder))
             }
         };
         let client = Client::new(gateway.broker.clone(), namespace, Some(actor));
-        Ok(Self {
-            client,
-            holder,
-            keys,
-        })
+        Ok(Self { client, holder })
     }
 }
 

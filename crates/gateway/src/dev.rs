@@ -8,7 +8,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
 
-use crate::{metrics, problem::Problem};
+use crate::{Origin, metrics, problem::Problem};
 
 /// Headers by which proxies say for whom they ask.
 const PROXIES: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "via"];
@@ -17,7 +17,7 @@ const PROXIES: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", 
 ///
 /// # Errors
 /// [`Problem::NotAllowed`], with the remedy.
-pub(crate) fn check(headers: &HeaderMap, uri: &Uri, cors: &[HeaderValue]) -> Result<(), Problem> {
+pub(crate) fn check(headers: &HeaderMap, uri: &Uri, cors: &[Origin]) -> Result<(), Problem> {
     match refused(headers, uri, cors) {
         None => Ok(()),
         Some(why) => {
@@ -28,7 +28,7 @@ pub(crate) fn check(headers: &HeaderMap, uri: &Uri, cors: &[HeaderValue]) -> Res
     }
 }
 
-fn refused(headers: &HeaderMap, uri: &Uri, cors: &[HeaderValue]) -> Option<&'static str> {
+fn refused(headers: &HeaderMap, uri: &Uri, cors: &[Origin]) -> Option<&'static str> {
     if PROXIES.iter().any(|name| headers.contains_key(*name)) {
         return Some("the request came through a proxy: run the gateway with keys");
     }
@@ -38,7 +38,7 @@ fn refused(headers: &HeaderMap, uri: &Uri, cors: &[HeaderValue]) -> Option<&'sta
         );
     };
     let origin = headers.get(header::ORIGIN);
-    if origin.is_some_and(|origin| cors.contains(origin)) {
+    if origin.is_some_and(|origin| cors.iter().any(|allowed| allowed.0 == *origin)) {
         return None;
     }
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
@@ -89,7 +89,7 @@ mod tests {
         for (name, value) in given {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let cors = [HeaderValue::from_static("https://ui.example")];
+        let cors = ["https://ui.example".parse().unwrap()];
         check(&headers, &uri.parse().unwrap(), &cors).is_ok()
     }
 

@@ -30,8 +30,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(10);
 /// How long somebody waits for the gateway to know what stands in the log.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often an answer that goes on looks whether its key is still good.
-const STREAMS: Duration = Duration::from_secs(1);
 /// Those who wait for a look at once; more are told what is known.
 const WAITING: usize = 256;
 
@@ -201,21 +199,11 @@ impl Keyring {
         })
     }
 
-    /// Comes when a key is not good any more, or when that cannot be known.
-    pub(crate) fn ended(
-        &self,
-        namespace: Namespace,
-        key: KeyId,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let keys = self.clone();
-        async move {
-            while keys.is_in_touch() && keys.is_live(&namespace, key) {
-                sleep(STREAMS).await;
-            }
+    /// Whether a key that was good still is, and that is known.
+    pub(crate) fn is_good(&self, namespace: &Namespace, key: KeyId) -> bool {
+        if !self.is_in_touch() {
+            return false;
         }
-    }
-
-    fn is_live(&self, namespace: &Namespace, key: KeyId) -> bool {
         let known = self.known.borrow();
         let key = known.rings.of(namespace).and_then(|ring| ring.get(key));
         key.is_some_and(|key| key.status(now()) == KeyStatus::Live)

@@ -11,6 +11,7 @@ mod config;
 mod dev;
 mod dialects;
 mod extract;
+mod guard;
 mod health;
 mod ids;
 mod keys;
@@ -30,16 +31,17 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Method, header},
-    middleware::from_fn,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use redrive_broker::nats::NatsBroker;
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer, timeout::RequestBodyTimeoutLayer};
 
 use crate::problem::Problem;
 
-pub use config::{Auth, Config, RATE, Tls};
+pub use config::{Auth, Config, InvalidOrigin, Origin, RATE, Tls};
 pub use health::Vitals;
 pub use openapi::document;
 pub use server::{Bound, ServeError, bind};
@@ -55,6 +57,7 @@ pub(crate) struct Gateway {
     pub(crate) broker: NatsBroker,
     pub(crate) config: Config,
     pub(crate) keys: keys::Keyring,
+    pub(crate) streams: native::Streams,
     pub(crate) rates: limits::Rates,
     /// Answers that go on for ever end with it.
     pub(crate) stop: CancellationToken,
@@ -75,18 +78,19 @@ pub(crate) fn service(gateway: Shared) -> Router {
     let (router, document) = routes().split_for_parts();
     let cors = cors(&gateway.config);
     let router = router
-        .merge(openapi::serve(document))
+        .merge(openapi::serve(&document))
         .merge(health::router())
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method);
-    finish(router)
-        .layer(cors)
+    let guard = from_fn_with_state(gateway.clone(), guard::watch);
+    finish(router.layer(guard))
+        .layer(option_layer(cors))
         .layer(from_fn(metrics::observe))
         .with_state(gateway)
 }
 
 /// What holds for all routes: bounds of bodies, and that whatever goes wrong is said in the words of its surface.
-fn finish(router: Router<Shared>) -> Router<Shared> {
+fn finish<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(DefaultBodyLimit::max(extract::BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_IDLE))
@@ -103,12 +107,11 @@ fn broken(panic: Box<dyn Any + Send>) -> Response {
     Problem::internal(format!("a handler panicked: {text}")).into_response()
 }
 
-fn cors(config: &Config) -> CorsLayer {
-    if config.cors.is_empty() {
-        return CorsLayer::new();
-    }
-    CorsLayer::new()
-        .allow_origin(config.cors.clone())
+/// Nothing for pages of other origins, unless somebody asked for it.
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins: Vec<_> = config.cors.iter().map(|origin| origin.0.clone()).collect();
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
@@ -120,7 +123,8 @@ fn cors(config: &Config) -> CorsLayer {
             header::HeaderName::from_static("anchor-api-key"),
         ])
         .expose_headers([header::RETRY_AFTER])
-        .max_age(CORS_AGE)
+        .max_age(CORS_AGE);
+    (!config.cors.is_empty()).then_some(cors)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use crate::{
 
 /// The circumstances of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = EventAttempt))]
 pub struct Attempt {
     /// The tier.
     pub tier: TierNum,
@@ -39,6 +41,7 @@ pub struct Attempt {
 
 /// Units of one job that are to be executed again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Selected {
     /// The tier.
     pub tier: TierNum,

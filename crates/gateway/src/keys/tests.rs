@@ -8,7 +8,6 @@ use redrive_domain::{
     keys::NewKey,
 };
 use redrive_nats_server::testing::TestServer;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::*;
@@ -150,9 +149,11 @@ async fn nobody_is_let_in_on_what_was_known_once() {
     let mut world = World::new().await;
     let (one, revoked) = (world.make(1, None).await, world.make(2, None).await);
     assert!(world.keys.admit(&one).await.is_ok() && world.keys.is_read());
+    let is_good = |token: &Token| world.keys.is_good(&token.namespace, token.key);
+    assert!(is_good(&one));
     world.server.pause().unwrap();
     world.until(&one, is_out_of_touch).await;
-    assert!(!world.keys.is_read());
+    assert!(!world.keys.is_read() && !is_good(&one));
     world.server.resume().unwrap();
     world.until(&one, Result::is_ok).await;
 
@@ -169,31 +170,4 @@ async fn nobody_is_let_in_on_what_was_known_once() {
         .until(&revoked, |got| *got == Err(Shut::Key(NotAdmitted::Revoked)))
         .await;
     assert!(world.keys.admit(&one).await.is_ok());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_goes_on_ends_with_its_key() {
-    let world = World::new().await;
-    let (one, other) = (world.make(1, None).await, world.make(2, None).await);
-    let soon = now().plus(Duration::from_secs(5).into());
-    let short = world.make(3, Some(soon)).await;
-    world.keys.refresh().await.unwrap();
-    let ended = |token: &Token| {
-        AbortOnDropHandle::new(tokio::spawn(
-            world.keys.ended(token.namespace.clone(), token.key),
-        ))
-    };
-    let (mut first, second, third) = (ended(&one), ended(&other), ended(&short));
-    world.revoke(&other).await;
-    timeout(SOON, second).await.unwrap().unwrap();
-    timeout(SOON, third).await.unwrap().unwrap();
-    assert!(now() >= soon, "it ended before its time");
-    assert!(
-        futures::poll!(&mut first).is_pending(),
-        "the first key is good"
-    );
-    // Without the broker nobody knows.
-    world.server.pause().unwrap();
-    timeout(SOON, first).await.unwrap().unwrap();
-    world.server.resume().unwrap();
 }
