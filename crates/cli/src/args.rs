@@ -4,6 +4,7 @@ mod control;
 mod credits;
 mod heal;
 mod history;
+mod keys;
 mod look;
 mod roles;
 mod run;
@@ -19,6 +20,7 @@ pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
 pub(crate) use credits::CreditsArgs;
 pub(crate) use heal::HealArgs;
 pub(crate) use history::{EventsArgs, Of, ReplayArgs, Show};
+pub(crate) use keys::{CreateKeyArgs, KeysAction, ListKeysArgs, RevokeKeyArgs};
 pub(crate) use look::{BatchesArgs, DocumentsArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{
     AuthKind, CoordinatorArgs, DemoArgs, DevArgs, GatewayArgs, HttpArg, ProjectorArgs, WorkerArgs,
@@ -135,6 +137,9 @@ pub(crate) enum Command {
     Batches(BatchesArgs),
     /// Show what the namespace has spent and may spend this month, or set its limit
     Credits(CreditsArgs),
+    /// Make, list and end the namespace's keys to the HTTP interface
+    #[command(subcommand)]
+    Keys(KeysAction),
     /// Show what Redrive does, on real files and a small web server, in under a minute
     Demo(DemoArgs),
     /// Measure the whole system on this machine, beside what its broker does by itself

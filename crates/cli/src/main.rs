@@ -27,7 +27,7 @@ use crate::{
     args::{Cli, Command},
     commands::{
         archive, bench, cancel, config, control, credits, demo, diagnose, doctor, documents,
-        generate, heal, history, look, roles, run, time, top, workers,
+        generate, heal, history, keys, look, roles, run, time, top, workers,
     },
     exit::Exit,
     settings::Settings,
@@ -137,6 +137,7 @@ async fn use_system(
         Command::Results(args) => look::results(&app, args).await,
         Command::Batches(args) => look::batches(&app, args).await,
         Command::Credits(args) => credits::credits(&app, args).await,
+        Command::Keys(action) => keys::keys(&app, action).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => cancel::cancel(&app, args).await,
         Command::Heal(args) => heal::heal(&app, args).await,
