@@ -8,6 +8,7 @@ mod exit;
 mod http;
 mod identity;
 mod inputs;
+mod login;
 mod output;
 mod progress;
 mod roll;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use redrive_domain::{ids::WorkerId, time::Millis};
 use redrive_worker::{handler::Handler, handlers};
 
@@ -10,7 +9,9 @@ use crate::{
     app,
     args::{CoordinatorArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs},
     exit::{Exit, usage},
-    http, identity, say,
+    http, identity,
+    login::Role,
+    say,
     settings::Settings,
     signals,
     system::{Folder, Life, System},
@@ -83,7 +84,7 @@ pub(crate) async fn coordinator(
     let stop = signals::shutdown()?;
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
-    let broker = app::connect(settings, url(settings)).await?;
+    let broker = app::connect(settings, url(settings), Role::Coordinator).await?;
     let name = args.name.unwrap_or_else(|| identity::unique("coordinator"));
     tracing::info!(name, "coordinator");
     let mut config = redrive_coordinator::Config::new(name);
@@ -113,7 +114,7 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
     }
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
-    let broker = app::connect(settings, url(settings)).await?;
+    let broker = app::connect(settings, url(settings), Role::Worker).await?;
     let id = match args.name {
         Some(name) => WorkerId::new(name)?,
         None => identity::worker()?,
@@ -135,10 +136,7 @@ pub(crate) async fn projector(settings: &Settings, args: ProjectorArgs) -> anyho
     let stop = signals::shutdown()?;
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
-    let broker = app::connect(settings, url(settings)).await?;
-    redrive_broker::Broker::ensure(&broker)
-        .await
-        .context("cannot prepare the broker")?;
+    let broker = app::connect(settings, url(settings), Role::Projector).await?;
     tracing::info!(store = ?args.store, "projector");
     let config = redrive_projector::Config {
         data_dir: args.store,
