@@ -19,7 +19,7 @@ pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
 pub(crate) use credits::CreditsArgs;
 pub(crate) use heal::HealArgs;
 pub(crate) use history::{EventsArgs, Of, ReplayArgs, Show};
-pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
+pub(crate) use look::{BatchesArgs, DocumentsArgs, FailuresArgs, ResultsArgs, StatusArgs};
 pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
 pub(crate) use run::{Inputs, RunArgs, SubmitArgs, WatchArgs};
 pub(crate) use time::{DiffArgs, ExportArgs, TimelineArgs};
@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Diagnose(StatusArgs),
     /// Follow a batch until it is over
     Watch(WatchArgs),
+    /// List the documents of a batch, and where each of them stands
+    Documents(DocumentsArgs),
     /// List the documents that failed, where and why
     Failures(FailuresArgs),
     /// Print what the pipeline made of the documents

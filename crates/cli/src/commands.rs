@@ -9,6 +9,7 @@ pub(crate) mod credits;
 pub(crate) mod demo;
 pub(crate) mod diagnose;
 pub(crate) mod doctor;
+pub(crate) mod documents;
 pub(crate) mod generate;
 pub(crate) mod heal;
 pub(crate) mod history;

@@ -25,8 +25,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        archive, bench, cancel, config, control, credits, demo, diagnose, doctor, generate, heal,
-        history, look, roles, run, time, top, workers,
+        archive, bench, cancel, config, control, credits, demo, diagnose, doctor, documents,
+        generate, heal, history, look, roles, run, time, top, workers,
     },
     exit::Exit,
     settings::Settings,
@@ -129,6 +129,7 @@ async fn use_system(
         }
         Command::Status(args) => look::status(&app, args).await,
         Command::Diagnose(args) => diagnose::diagnose(&app, args).await,
+        Command::Documents(args) => documents::documents(&app, args).await,
         Command::Failures(args) => look::failures(&app, args).await,
         Command::Results(args) => look::results(&app, args).await,
         Command::Batches(args) => look::batches(&app, args).await,

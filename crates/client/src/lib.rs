@@ -161,12 +161,20 @@ impl<B: Broker> Client<B> {
         self.query("diagnose", query).await
     }
 
-    /// The documents of some ordinals.
+    /// A page of a batch's documents, and where they stand.
     ///
     /// # Errors
     /// Where there is no such batch, or nobody answers.
     pub async fn documents(&self, query: &ListDocuments) -> Result<Page<DocumentRow>, ClientError> {
         self.query("documents", query).await
+    }
+
+    /// The documents of a batch, page by page.
+    pub fn all_documents(
+        &self,
+        query: ListDocuments,
+    ) -> impl Stream<Item = Result<DocumentRow, ClientError>> + '_ {
+        self.pages("documents", query, |query, after| query.after = Some(after))
     }
 
     /// A piece of a state's bytes.

@@ -128,10 +128,10 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
     let units = envelope.event.units();
     if !units.is_empty() {
         let query = ListDocuments {
-            batch: BatchRef::Id(envelope.batch),
-            units: units.take(u64::from(NAMED)),
+            units: Some(units.take(u64::from(NAMED))),
             limit: Some(NAMED),
             min_seq: Some(seq),
+            ..ListDocuments::of(BatchRef::Id(envelope.batch))
         };
         let page = app.client.documents(&query).await?;
         line["documents"] = page.items.into_iter().map(|row| row.id).collect();
