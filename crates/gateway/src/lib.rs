@@ -108,7 +108,13 @@ fn cors(config: &Config) -> CorsLayer {
     }
     CorsLayer::new()
         .allow_origin(config.cors.clone())
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
