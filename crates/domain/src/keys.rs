@@ -26,8 +26,8 @@ use crate::{
 
 /// What a key is good for. None of them includes another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Scope {
     /// Look: batches, documents, failures, results, events, credits.
     Read,
@@ -280,6 +280,7 @@ pub struct NewKey {
 
 /// A key, as the log has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Key {
     /// See [`NewKey::name`].
     pub name: KeyName,
@@ -301,6 +302,7 @@ pub struct Key {
 
 /// The end of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Revoked {
     /// When.
     pub at: Timestamp,
@@ -312,8 +314,8 @@ pub struct Revoked {
 
 /// Whether a key is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum KeyStatus {
     /// It is.
     Live,

@@ -76,12 +76,12 @@ texts! {
     JobName: name("A job within a tier.", "fetch");
     ResourceClass: name("What a worker must have: cpu, gpu, or any label of the operator's.", "cpu");
     WorkerId: name("One running worker.", "worker-7f3a");
+    KeyName: name("What a key is called.", "ci");
     BatchId: id("A batch: a UUIDv7, or any UUID that the user chose.");
     ChunkId: id("A chunk of work handed to a worker.");
     CommandId: id("A command. The same id twice is done once.");
     EventId: id("An event.");
     KeyId: id("A key to the HTTP interface. It is no secret.");
-    KeyName: name("What people call a key.", "ci");
     SecretHash: text("The SHA-256 of a key as it is sent, in base 16.", HASH).pattern(Some("^sha256:[0-9a-f]{64}$"));
     Scopes: scopes();
     Timestamp: known(text("A time, to the millisecond, in UTC.", "2026-01-31T12:00:00.250Z"), "date-time");
