@@ -12,6 +12,7 @@ mod heal;
 mod lost;
 mod outcome;
 mod pause;
+mod repeat;
 mod resubmit;
 mod retry;
 mod segments;
@@ -37,6 +38,7 @@ pub use credits::command_within;
 pub use heal::heal_by_itself;
 pub use lost::{Lost, lost};
 pub use outcome::{OutcomeDecision, outcome};
+pub use repeat::{again_at, as_then};
 pub use retry::difference;
 pub(crate) use retry::preview;
 pub use serving::{ORPHANED_AFTER, serving};
@@ -81,6 +83,7 @@ pub fn command(
             _ => Err(Refusal::no_batch(key)),
         };
     };
+    repeat::refuse_another(&batch.commands, id)?;
     if batch.bucket != *bucket && bucket.as_str() != ANY_BUCKET {
         if let Command::Create(_) = command {
             return Err(Refusal::conflict(format!(
