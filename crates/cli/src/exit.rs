@@ -81,6 +81,7 @@ impl Exit {
                 Refusal::NotFound { .. } => Self::NotFound,
                 Refusal::Conflict { .. } | Refusal::Stale(_) => Self::Conflict,
                 Refusal::NotAllowed { .. } | Refusal::Credits(_) => Self::NotAllowed,
+                Refusal::Unavailable { .. } => Self::Error,
             });
         }
         match error.downcast_ref::<BrokerError>()? {

@@ -19,6 +19,7 @@ pub(crate) enum Role {
     Coordinator,
     Worker,
     Projector,
+    Gateway,
     /// Whoever is at the command line.
     Operator,
 }
@@ -31,6 +32,7 @@ impl Role {
             Self::Coordinator => "_INBOX.rd.coordinator",
             Self::Worker => "_INBOX.rd.worker",
             Self::Projector => "_INBOX.rd.projector",
+            Self::Gateway => "_INBOX.rd.gateway",
             Self::Operator => "_INBOX.rd.operator",
         };
         Ok(prefix.parse()?)

@@ -134,7 +134,12 @@ pub(crate) fn encode<T: Serialize>(answer: Result<T, Failed>) -> Encoded {
                 (Refusal::conflict(message.clone()), message, 500)
             }
         },
-        Err(Failed::Unavailable(message)) => (Refusal::conflict(message.clone()), message, 503),
+        Err(Failed::Unavailable(message)) => {
+            let refusal = Refusal::Unavailable {
+                message: message.clone(),
+            };
+            (refusal, message, 503)
+        }
         Err(Failed::Refused(refusal)) => {
             let message = match &refusal {
                 Refusal::Invalid { errors } => {
@@ -148,6 +153,7 @@ pub(crate) fn encode<T: Serialize>(answer: Result<T, Failed>) -> Encoded {
                 Refusal::NotAllowed { .. } | Refusal::Credits(_) => 403,
                 Refusal::NotFound { .. } => 404,
                 Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
+                Refusal::Unavailable { .. } => 503,
             };
             (refusal, message, code)
         }

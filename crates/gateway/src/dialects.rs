@@ -1,0 +1,21 @@
+//! Interfaces of services that clients were written for: paths, fields, statuses, headers, errors, defaults and bounds are
+//! theirs; what happens is the same as everywhere.
+
+pub(crate) mod anchor;
+pub(crate) mod feather;
+mod items;
+pub(crate) mod mixpeek;
+pub(crate) mod spidra;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::Shared;
+
+/// Their routes.
+pub(crate) fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::default()
+        .merge(mixpeek::router())
+        .merge(feather::router())
+        .merge(anchor::router())
+        .merge(spidra::router())
+}

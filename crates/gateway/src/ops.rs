@@ -1,0 +1,78 @@
+//! What all surfaces do: handlers read their request, do one of these, and say what came of it in their own words.
+
+use futures::{Stream, StreamExt, pin_mut};
+use redrive_client::Upload;
+use redrive_domain::{
+    command::{Accepted, Command, Create, Start},
+    document::Document,
+    ids::{BatchId, Bucket},
+};
+use serde_json::Value;
+
+use crate::{Gateway, caller::Caller, ids::Ids, problem::Problem};
+
+/// A batch to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct NewBatch {
+    /// Its bucket.
+    pub(crate) bucket: Bucket,
+    /// Its pipeline, as people write it.
+    pub(crate) pipeline: Value,
+    /// When work begins.
+    pub(crate) start: Start,
+}
+
+impl Gateway {
+    /// A pipeline that the operator configured under this name.
+    pub(crate) fn pipeline(&self, name: &str) -> Option<&Value> {
+        self.config.pipelines.get(name)
+    }
+}
+
+impl Caller {
+    /// Gives a command to a batch: the request's only one.
+    ///
+    /// # Errors
+    /// Where it is refused, or nobody decides.
+    pub(crate) async fn command(
+        &self,
+        ids: &Ids,
+        bucket: &Bucket,
+        batch: BatchId,
+        command: &Command,
+    ) -> Result<Accepted, Problem> {
+        let asked = serde_json::to_vec(command).map_err(Problem::internal)?;
+        let id = ids.command(self.namespace(), 0, &asked);
+        Ok(self.client.command(bucket, batch, id, command).await?)
+    }
+
+    /// Makes a batch of all these documents. Cut off anywhere, nothing has begun, and the same request with the same
+    /// `Idempotency-Key` goes on where it was.
+    ///
+    /// # Errors
+    /// Where a document cannot be read or is out of bounds, or a command is refused.
+    pub(crate) async fn create(
+        &self,
+        ids: &Ids,
+        new: &NewBatch,
+        documents: impl Stream<Item = Result<Document, Problem>> + Send,
+    ) -> Result<Accepted, Problem> {
+        let batch = ids.batch(self.namespace());
+        let create = Command::Create(Create {
+            pipeline: new.pipeline.clone(),
+            start: new.start,
+        });
+        self.command(ids, &new.bucket, batch, &create).await?;
+        let mut nth = 0;
+        let mut next_id = || {
+            nth += 1;
+            ids.command(self.namespace(), nth, &[])
+        };
+        let mut upload = Upload::new(&self.client, new.bucket.clone(), batch, &mut next_id);
+        pin_mut!(documents);
+        while let Some(document) = documents.next().await {
+            upload.add(document?).await?;
+        }
+        Ok(upload.finish().await?)
+    }
+}
