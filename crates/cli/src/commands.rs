@@ -13,6 +13,7 @@ pub(crate) mod documents;
 pub(crate) mod generate;
 pub(crate) mod heal;
 pub(crate) mod history;
+pub(crate) mod keys;
 pub(crate) mod look;
 mod outages;
 mod parameters;

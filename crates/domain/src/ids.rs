@@ -131,6 +131,12 @@ name!(
     "worker"
 );
 
+name!(
+    /// What people call a key to the HTTP interface.
+    KeyName,
+    "key name"
+);
+
 impl ResourceClass {
     /// Jobs of a class with this prefix run in the terminal of whoever runs the batch: they need its files, its programs
     /// and its environment.
@@ -193,9 +199,15 @@ id!(
     EventId,
     "event id"
 );
+id!(
+    /// A key to the HTTP interface. It is no secret.
+    KeyId,
+    "key"
+);
 
 /// A batch with its place: what all its events have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchKey {
     /// The tenant.
     pub namespace: Namespace,

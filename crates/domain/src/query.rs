@@ -66,6 +66,7 @@ pub enum Query {
 
 /// Asks for a list of batches.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ListBatches {
     /// Only of this bucket.
@@ -73,6 +74,7 @@ pub struct ListBatches {
     /// Only with this status.
     pub status: Option<BatchStatus>,
     /// At most so many, 1 to 1,000; 100 unless said.
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     pub after: Option<String>,
@@ -82,6 +84,7 @@ pub struct ListBatches {
 
 /// Asks about one batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OfBatch {
     /// Which.
@@ -97,6 +100,7 @@ pub struct OfBatch {
 
 /// Asks for failed units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListFailures {
     /// Of which batch.
@@ -115,6 +119,7 @@ pub struct ListFailures {
     pub fingerprint: Option<Fingerprint>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,6 +152,7 @@ impl ListFailures {
 
 /// Asks for outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListResults {
     /// Of which batch.
@@ -159,6 +165,7 @@ pub struct ListResults {
     pub job: Option<JobName>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +181,7 @@ pub struct ListResults {
 /// Asks for documents, in the order of their ordinals. What is said narrows it down: those are meant that all of it is
 /// true of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListDocuments {
     /// Of which batch.
@@ -202,6 +210,7 @@ pub struct ListDocuments {
     pub outputs: bool,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,6 +246,7 @@ impl ListDocuments {
 
 /// Asks for the bytes of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReadState {
     /// Of which batch.
@@ -254,6 +264,7 @@ pub struct ReadState {
 
 /// A piece of a state's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StatePiece {
     /// The batch.
     pub batch: BatchId,
@@ -267,6 +278,7 @@ pub struct StatePiece {
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
@@ -279,6 +291,7 @@ pub struct Page<T> {
 
 /// A batch in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchSummary {
     /// Its id.
     pub batch: BatchId,
@@ -317,6 +330,7 @@ impl BatchSummary {
 
 /// A failed unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FailureRow {
     /// The document's id.
     pub document: String,
@@ -350,6 +364,7 @@ pub struct FailureRow {
 
 /// What a job made of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ResultRow {
     /// The document's id.
     pub document: String,
@@ -381,6 +396,7 @@ pub struct ResultRow {
 
 /// A document, and where it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DocumentRow {
     /// Its place in the batch.
     pub ordinal: Ordinal,

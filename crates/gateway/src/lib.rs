@@ -34,11 +34,12 @@ use axum::{
 };
 use redrive_broker::nats::NatsBroker;
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer, timeout::RequestBodyTimeoutLayer};
 
 use crate::problem::Problem;
 
-pub use config::{Auth, Config, RATE, Tls};
+pub use config::{Auth, Config, InvalidOrigin, Origin, RATE, Tls};
 pub use health::Vitals;
 pub use openapi::document;
 pub use server::{Bound, ServeError, bind};
@@ -75,18 +76,18 @@ pub(crate) fn service(gateway: Shared) -> Router {
     let (router, document) = routes().split_for_parts();
     let cors = cors(&gateway.config);
     let router = router
-        .merge(openapi::serve(document))
+        .merge(openapi::serve(&document))
         .merge(health::router())
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method);
     finish(router)
-        .layer(cors)
+        .layer(option_layer(cors))
         .layer(from_fn(metrics::observe))
         .with_state(gateway)
 }
 
 /// What holds for all routes: bounds of bodies, and that whatever goes wrong is said in the words of its surface.
-fn finish(router: Router<Shared>) -> Router<Shared> {
+fn finish<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(DefaultBodyLimit::max(extract::BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_IDLE))
@@ -103,12 +104,11 @@ fn broken(panic: Box<dyn Any + Send>) -> Response {
     Problem::internal(format!("a handler panicked: {text}")).into_response()
 }
 
-fn cors(config: &Config) -> CorsLayer {
-    if config.cors.is_empty() {
-        return CorsLayer::new();
-    }
-    CorsLayer::new()
-        .allow_origin(config.cors.clone())
+/// Nothing for pages of other origins, unless somebody asked for it.
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins: Vec<_> = config.cors.iter().map(|origin| origin.0.clone()).collect();
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
@@ -120,7 +120,8 @@ fn cors(config: &Config) -> CorsLayer {
             header::HeaderName::from_static("anchor-api-key"),
         ])
         .expose_headers([header::RETRY_AFTER])
-        .max_age(CORS_AGE)
+        .max_age(CORS_AGE);
+    (!config.cors.is_empty()).then_some(cors)
 }
 
 #[cfg(test)]

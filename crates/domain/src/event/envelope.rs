@@ -14,6 +14,7 @@ pub const VERSION: u16 = 1;
 
 /// An event with its circumstances: one message of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Envelope {
     /// The version of the envelope.
     pub v: u16,
@@ -39,6 +40,8 @@ pub struct Envelope {
 
 /// What led to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = EventCause))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// A command with this id.

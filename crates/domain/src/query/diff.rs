@@ -19,6 +19,7 @@ const FAILURES: usize = 16;
 
 /// Asks what changed between two moments, document by document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListChanges {
     /// Of which batch.
@@ -30,6 +31,7 @@ pub struct ListChanges {
     pub to: Option<At>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended. It holds both moments, so that all pages are of the same two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,6 +43,7 @@ pub struct ListChanges {
 
 /// A page of what changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Diff {
     /// The earlier moment: after this log sequence, 0 where the batch was not there yet.
     pub from: u64,
@@ -57,6 +60,7 @@ pub struct Diff {
 
 /// Documents that were alike before, and alike after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Transition {
     /// How they were; none where they were not there yet.
     pub before: Option<DocumentStatus>,
@@ -68,6 +72,8 @@ pub struct Transition {
 
 /// A document that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = DocumentChange))]
 pub struct Change {
     /// The document's id.
     pub document: String,
@@ -84,6 +90,7 @@ pub struct Change {
 
 /// How a document is doing. Each document has one of these, as in [`crate::state::DocumentCounts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentStatus {
     /// It is on the way.
@@ -134,6 +141,8 @@ impl FromStr for DocumentStatus {
 
 /// Where a document stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = DocumentStanding))]
 pub struct Standing {
     /// How it is doing.
     pub status: DocumentStatus,
@@ -155,6 +164,7 @@ pub struct Standing {
 
 /// A failure, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobFailure {
     /// In which job.
     pub job: JobName,
