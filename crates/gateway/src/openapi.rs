@@ -5,6 +5,9 @@ mod common;
 mod page;
 pub(crate) mod tidy;
 
+#[cfg(test)]
+mod tests;
+
 use axum::{Router, response::IntoResponse, routing::get};
 use bytes::Bytes;
 use serde_json::Value;
