@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::surface::Surface;
 
 /// All that a document refers to, and all ids of its operations.
 fn references(value: &Value, found: &mut BTreeSet<String>) {
@@ -54,10 +55,60 @@ fn each_operation_has_an_id_of_its_own_and_says_what_it_does() {
     assert!(ids.len() > 1);
 }
 
-/// A route that is added to the router without a word about it would not be seen by anyone who reads the document.
+/// A route that is added to a router without a word about it would not be seen by anyone who reads the document. A router
+/// tells of its routes only when it is printed.
 #[test]
 fn no_route_is_hidden() {
-    let (router, _) = crate::routes().split_for_parts();
-    let shown = format!("{router:?}");
-    println!("{shown}");
+    let document = document();
+    let mut routes = 0;
+    for (surface, router) in crate::routers() {
+        let shown = format!("{:?}", axum::Router::from(router));
+        for (id, path) in paths(&shown) {
+            let item = &document["paths"][path];
+            assert!(item.is_object(), "{path} is in no document");
+            assert_eq!(Surface::of(path), surface, "{path}");
+            for method in ["get", "post", "put", "patch", "delete"] {
+                let served = handlers(&shown, id).contains(&format!("{method}: BoxedHandler"));
+                let told = item.get(method).is_some();
+                assert_eq!(served, told, "{method} {path}: served, and in the document");
+                routes += usize::from(served);
+            }
+        }
+    }
+    assert_eq!(routes, operations(&document).len());
+}
+
+/// `RouteId(1): "/v1/batches"` in a printed router.
+fn paths(shown: &str) -> Vec<(&str, &str)> {
+    let own = shown.split("fallback_router").next().unwrap_or_default();
+    let (_, own) = own.split_once("paths: {").unwrap_or_default();
+    own.split("RouteId(")
+        .filter_map(|entry| {
+            let (id, path) = entry.split_once("): \"")?;
+            Some((id, path.split_once('"')?.0))
+        })
+        .collect()
+}
+
+/// What a printed router says of a route's handlers.
+fn handlers<'a>(shown: &'a str, id: &str) -> &'a str {
+    let (_, rest) = shown
+        .split_once(&format!("RouteId({id}): MethodRouter("))
+        .unwrap_or_default();
+    rest.split("fallback:").next().unwrap_or_default()
+}
+
+#[test]
+fn the_page_loads_nothing_from_elsewhere() {
+    for file in [
+        include_str!("page/page.html"),
+        include_str!("page/page.js"),
+        include_str!("page/page.css"),
+    ] {
+        // An icon names the language that it is written in.
+        let file = file.replace("http://www.w3.org/2000/svg", "");
+        for foreign in ["http://", "https://", "src=\"//", " url("] {
+            assert!(!file.contains(foreign), "{foreign}");
+        }
+    }
 }

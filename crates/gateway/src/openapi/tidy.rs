@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 /// Where schemas stand in a document.
-const SCHEMAS: &str = "#/components/schemas/";
+pub(crate) const SCHEMAS: &str = "#/components/schemas/";
 
 /// Puts right what deriving leaves in the schemas of a document.
 pub(crate) fn tidy(document: &mut Value) {
@@ -65,20 +65,18 @@ fn inline_numbers(document: &mut Value) {
 /// A comment of the code as prose: lines that were broken to fit are joined, and what links to code names it.
 fn prose(text: &str) -> String {
     let mut joined = String::with_capacity(text.len());
-    for line in text.lines() {
-        let begins = line.is_empty() || line.starts_with(['-', '*', '|', '#', '`']);
-        match joined.chars().next_back() {
-            None => {}
-            Some('\n') => joined.push('\n'),
-            Some(_) if begins => joined.push('\n'),
-            Some(_) => joined.push(' '),
+    for line in text.trim().lines() {
+        if line.trim().is_empty() {
+            joined.push_str(if joined.ends_with("\n\n") { "" } else { "\n\n" });
+            continue;
+        }
+        let begins = line.starts_with(['-', '*', '|', '#', '`']);
+        if !joined.is_empty() && !joined.ends_with('\n') {
+            joined.push(if begins { '\n' } else { ' ' });
         }
         joined.push_str(line);
-        if line.is_empty() {
-            joined.push('\n');
-        }
     }
-    unlinked(joined.trim())
+    unlinked(&joined)
 }
 
 /// Without links to code: ``[`Name`]`` and ``[`Name`](path)`` become `` `Name` ``. Links to pages stay.

@@ -114,7 +114,8 @@ impl World {
             vec![work],
             stop.clone(),
         ));
-        let gateway = redrive_gateway::bind(broker.clone(), config, stop.clone()).unwrap();
+        let gateway = redrive_gateway::bind(broker.clone(), config, stop.clone());
+        let gateway = gateway.await.unwrap();
         let address = gateway.address();
         tokio::spawn(gateway.run());
         Self {

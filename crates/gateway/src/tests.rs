@@ -1,0 +1,2 @@
+//! What holds for all routes.
+#![allow(clippy::unwrap_used, clippy::panic)]
