@@ -2,6 +2,7 @@
 
 mod credits;
 mod heal;
+mod keys;
 mod pause;
 mod refusal;
 mod retry;
@@ -24,6 +25,7 @@ use crate::{
 
 pub use credits::SetCredits;
 pub use heal::Heal;
+pub use keys::{CreateKey, RevokeKey};
 pub use pause::{Pause, Resume};
 pub use refusal::{Refusal, Shortage, Stale};
 pub use retry::{Excluded, Retried, Retry, RetryMode, Sampled};
@@ -51,11 +53,15 @@ pub enum Verb {
     Heal,
     /// Set what the namespace may spend a month.
     SetCredits,
+    /// Make a key to the HTTP interface.
+    CreateKey,
+    /// End a key to the HTTP interface.
+    RevokeKey,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Create,
         Self::AddDocuments,
         Self::Submit,
@@ -65,6 +71,8 @@ impl Verb {
         Self::Resume,
         Self::Heal,
         Self::SetCredits,
+        Self::CreateKey,
+        Self::RevokeKey,
     ];
 
     /// The word for it.
@@ -80,6 +88,8 @@ impl Verb {
             Self::Resume => "resume",
             Self::Heal => "heal",
             Self::SetCredits => "set_credits",
+            Self::CreateKey => "create_key",
+            Self::RevokeKey => "revoke_key",
         }
     }
 }
@@ -93,7 +103,8 @@ impl fmt::Display for Verb {
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume, heal or set_credits"
+    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume, heal, set_credits, create_key \
+     or revoke_key"
 )]
 pub struct InvalidVerb(pub String);
 
@@ -173,6 +184,10 @@ pub enum Command {
     Heal(Heal),
     /// Set what the namespace may spend a month.
     SetCredits(SetCredits),
+    /// Make a key to the HTTP interface.
+    CreateKey(CreateKey),
+    /// End a key to the HTTP interface.
+    RevokeKey(RevokeKey),
 }
 
 impl Command {
@@ -189,6 +204,8 @@ impl Command {
             Self::Resume(_) => Verb::Resume,
             Self::Heal(_) => Verb::Heal,
             Self::SetCredits(_) => Verb::SetCredits,
+            Self::CreateKey(_) => Verb::CreateKey,
+            Self::RevokeKey(_) => Verb::RevokeKey,
         }
     }
 
@@ -235,6 +252,8 @@ impl Command {
             Verb::Resume => serde_json::from_value(fields).map(Self::Resume),
             Verb::Heal => serde_json::from_value(fields).map(Self::Heal),
             Verb::SetCredits => serde_json::from_value(fields).map(Self::SetCredits),
+            Verb::CreateKey => serde_json::from_value(fields).map(Self::CreateKey),
+            Verb::RevokeKey => serde_json::from_value(fields).map(Self::RevokeKey),
         };
         read.map_err(|e| Refusal::invalid("", e.to_string()))
     }

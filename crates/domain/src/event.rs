@@ -9,7 +9,8 @@ use crate::{
     document::Document,
     failure::{FailureClass, FailureKind, Fingerprint},
     heal::{Execution, StuckReason},
-    ids::{Bucket, JobName},
+    ids::{Bucket, JobName, KeyId},
+    keys::NewKey,
     packed::Packed,
     pause::{JobRef, PauseReason},
     pipeline::{MaxFailed, Pipeline, SubmissionChange, TierNum},
@@ -24,7 +25,7 @@ use crate::{
 mod attempt;
 mod envelope;
 
-pub use attempt::Attempt;
+pub use attempt::{Attempt, Selected};
 pub use envelope::{Cause, Envelope, Undecodable, VERSION};
 
 /// What happened.
@@ -366,23 +367,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A key to the HTTP interface was made. It stands under the namespace's nil batch.
+    #[serde(rename = "key.created")]
+    KeyCreated(NewKey),
+    /// A key to the HTTP interface is good for nothing any more. It stands under the namespace's nil batch.
+    #[serde(rename = "key.revoked")]
+    KeyRevoked {
+        /// Which.
+        key: KeyId,
+    },
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
 fn is_zero(count: &u64) -> bool {
     *count == 0
-}
-
-/// Units of one job that are to be executed again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Selected {
-    /// The tier.
-    pub tier: TierNum,
-    /// The job.
-    pub job: JobName,
-    /// The units.
-    pub units: UnitSet,
 }
 
 impl Event {
@@ -419,6 +417,8 @@ impl Event {
             Self::TierResubmitted { .. } => "tier.resubmitted",
             Self::TierCancelled { .. } => "tier.cancelled",
             Self::JobCancelled { .. } => "job.cancelled",
+            Self::KeyCreated(_) => "key.created",
+            Self::KeyRevoked { .. } => "key.revoked",
         }
     }
 

@@ -131,6 +131,12 @@ name!(
     "worker"
 );
 
+name!(
+    /// What people call a key to the HTTP interface.
+    KeyName,
+    "key name"
+);
+
 impl ResourceClass {
     /// Jobs of a class with this prefix run in the terminal of whoever runs the batch: they need its files, its programs
     /// and its environment.
@@ -192,6 +198,11 @@ id!(
     /// An event.
     EventId,
     "event id"
+);
+id!(
+    /// A key to the HTTP interface. It is no secret.
+    KeyId,
+    "key"
 );
 
 /// A batch with its place: what all its events have in common.

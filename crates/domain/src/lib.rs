@@ -22,6 +22,7 @@ pub mod failure;
 pub mod heal;
 pub mod ids;
 pub mod invariants;
+pub mod keys;
 pub mod limits;
 pub mod packed;
 pub mod pause;

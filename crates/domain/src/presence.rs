@@ -1,4 +1,4 @@
-//! What coordinators and projectors say of themselves every second, on a subject that nobody has to listen to. Workers
+//! What coordinators, projectors and gateways say of themselves every second, on a subject that nobody has to listen to. Workers
 //! say it with their heartbeats ([`crate::work::Heartbeat`]).
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub enum Standing {
     Coordinator(CoordinatorStanding),
     /// A projector.
     Projector(ProjectorStanding),
+    /// A gateway.
+    Gateway(GatewayStanding),
 }
 
 /// How a coordinator is doing.
@@ -74,4 +76,14 @@ impl ProjectorStanding {
     pub fn lag(&self) -> Option<u64> {
         Some(self.last_seq?.saturating_sub(self.applied))
     }
+}
+
+/// How a gateway is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct GatewayStanding {
+    /// Where it answers, for instance `http://127.0.0.1:7070`.
+    pub url: String,
+    /// Whether it can answer requests.
+    pub ready: bool,
 }

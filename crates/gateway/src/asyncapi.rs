@@ -7,8 +7,8 @@ mod schemas;
 
 use redrive_domain::{
     command::{
-        Accepted, AddDocuments, Cancel, Create, Heal, Pause, Resume, Retry, SetCredits, Submit,
-        Verb,
+        Accepted, AddDocuments, Cancel, Create, CreateKey, Heal, Pause, Resume, Retry, RevokeKey,
+        SetCredits, Submit, Verb,
     },
     diagnosis::Diagnosis,
     event::Envelope,
@@ -115,6 +115,8 @@ fn command(draft: &mut Draft, verb: Verb) {
         Verb::SetCredits => {
             draft.command::<SetCredits>(verb, "Set what the namespace may spend a month.");
         }
+        Verb::CreateKey => draft.command::<CreateKey>(verb, "Make a key to the HTTP interface."),
+        Verb::RevokeKey => draft.command::<RevokeKey>(verb, "End a key."),
     }
     draft.answer::<Accepted>("accepted", Answers::One);
 }

@@ -1,6 +1,6 @@
 //! How a gateway is set up.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr};
 
 use axum::http::HeaderValue;
 use redrive_domain::{ids::Namespace, subject::Shard};
@@ -21,7 +21,7 @@ pub struct Config {
     /// With what it speaks HTTPS; without, it speaks HTTP.
     pub tls: Option<Tls>,
     /// Origins (RFC 6454) whose pages may ask from a browser; none unless said.
-    pub cors: Vec<HeaderValue>,
+    pub cors: Vec<Origin>,
     /// Requests a second that one key may make, with twice as many at once; without keys, one namespace.
     pub rate: NonZeroU32,
     /// Pipelines that a request may name instead of giving one. `spidra`, `anchor` and `feather` are what those dialects
@@ -76,5 +76,29 @@ impl Config {
     #[must_use]
     pub fn open(listen: SocketAddr, namespace: Namespace) -> Self {
         Self::new(listen, Auth::Open { namespace })
+    }
+}
+
+/// An origin (RFC 6454), as a browser sends it: a scheme, a host, and maybe a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(pub(crate) HeaderValue);
+
+/// A text that is no origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no origin: it takes a scheme, a host and maybe a port, for instance https://console.example.com"
+)]
+pub struct InvalidOrigin(String);
+
+impl FromStr for Origin {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+        let rest = ["http://", "https://"]
+            .into_iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        rest.filter(|rest| !rest.is_empty() && !rest.contains(['/', '*', ' ']))
+            .and_then(|_| text.parse().ok().map(Self))
+            .ok_or_else(|| InvalidOrigin(text.chars().take(80).collect()))
     }
 }

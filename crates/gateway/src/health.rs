@@ -139,7 +139,7 @@ impl Heard {
             Standing::Projector(standing) if standing.serving => {
                 self.projector = Some(Instant::now());
             }
-            Standing::Coordinator(_) | Standing::Projector(_) => {}
+            Standing::Coordinator(_) | Standing::Projector(_) | Standing::Gateway(_) => {}
         }
     }
 

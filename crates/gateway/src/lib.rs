@@ -35,13 +35,14 @@ use axum::{
 };
 use redrive_broker::nats::NatsBroker;
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer, timeout::RequestBodyTimeoutLayer};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{problem::Problem, surface::Surface};
 
 pub use asyncapi::document as asyncapi;
-pub use config::{Auth, Config, RATE, Tls};
+pub use config::{Auth, Config, InvalidOrigin, Origin, RATE, Tls};
 pub use health::Vitals;
 pub use openapi::document as openapi;
 pub use server::{Bound, ServeError, bind};
@@ -57,6 +58,7 @@ pub(crate) struct Gateway {
     pub(crate) broker: NatsBroker,
     pub(crate) config: Config,
     pub(crate) keys: keys::Keyring,
+    pub(crate) streams: native::Streams,
     pub(crate) rates: limits::Rates,
     /// Answers that go on for ever end with it.
     pub(crate) stop: CancellationToken,
@@ -82,13 +84,13 @@ pub(crate) fn service(gateway: Shared) -> Router {
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method);
     finish(router)
-        .layer(cors)
+        .layer(option_layer(cors))
         .layer(from_fn(metrics::observe))
         .with_state(gateway)
 }
 
 /// What holds for all routes: bounds of bodies, and that whatever goes wrong is said in the words of its surface.
-fn finish(router: Router<Shared>) -> Router<Shared> {
+fn finish<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(DefaultBodyLimit::max(extract::BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_IDLE))
@@ -105,13 +107,18 @@ fn broken(panic: Box<dyn Any + Send>) -> Response {
     Problem::internal(format!("a handler panicked: {text}")).into_response()
 }
 
-fn cors(config: &Config) -> CorsLayer {
-    if config.cors.is_empty() {
-        return CorsLayer::new();
-    }
-    CorsLayer::new()
-        .allow_origin(config.cors.clone())
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+/// Nothing for pages of other origins, unless somebody asked for it.
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins: Vec<_> = config.cors.iter().map(|origin| origin.0.clone()).collect();
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
@@ -122,7 +129,8 @@ fn cors(config: &Config) -> CorsLayer {
             header::HeaderName::from_static("anchor-api-key"),
         ])
         .expose_headers([header::RETRY_AFTER])
-        .max_age(CORS_AGE)
+        .max_age(CORS_AGE);
+    (!config.cors.is_empty()).then_some(cors)
 }
 
 #[cfg(test)]

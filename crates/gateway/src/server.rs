@@ -26,7 +26,9 @@ use crate::{
     health,
     keys::Keyring,
     limits::Rates,
-    metrics, service,
+    metrics,
+    native::Streams,
+    service,
     tls::{Certified, TlsError},
 };
 
@@ -103,6 +105,7 @@ pub async fn bind(
         rates: Rates::new(config.rate),
         config,
         keys,
+        streams: Streams::default(),
         stop: stop.clone(),
     });
     Ok(Bound {

@@ -128,10 +128,13 @@ impl<B: Broker> Leader<'_, B> {
                 let mut command = read.command;
                 self.show(&key, &mut command);
                 let batch = self.batches.get(&key);
-                let ledger = self.ledgers.of(&key.namespace);
+                let tenant = decide::Tenant {
+                    ledger: self.ledgers.of(&key.namespace),
+                    keys: self.keys.of(&key.namespace),
+                };
                 let now = self.clock.now();
                 match decide::command_within(
-                    ledger,
+                    tenant,
                     now,
                     batch,
                     &key,
@@ -214,6 +217,7 @@ impl<B: Broker> Leader<'_, B> {
             last_seq: self.last_seq,
             max_payload: self.broker.info().max_payload,
             ledgers: &mut self.ledgers,
+            keys: &mut self.keys,
         };
         round.emit(&mut self.batches, &mut stamp, key, origin, event)
     }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::*;
 use crate::{
     command::{
-        Accepted, AddDocuments, Cancel, Create, Heal, Pause, Refusal, Resume, Retry, SetCredits,
-        Submit,
+        Accepted, AddDocuments, Cancel, Create, CreateKey, Heal, Pause, Refusal, Resume, Retry,
+        RevokeKey, SetCredits, Submit,
     },
     diagnosis::Diagnosis,
     event::Envelope,
@@ -51,6 +51,7 @@ fn all() -> Schemas {
         Cancel,
         Chunk,
         Create,
+        CreateKey,
         CreditsView,
         Diagnosis,
         Diff,
@@ -72,6 +73,7 @@ fn all() -> Schemas {
         Refusal,
         Resume,
         Retry,
+        RevokeKey,
         SetCredits,
         Signal,
         StatePiece,

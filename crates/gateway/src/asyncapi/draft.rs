@@ -1,6 +1,9 @@
 //! The parts of an AsyncAPI document: channels, operations and messages.
 
-use redrive_domain::command::{Refusal, Verb};
+use redrive_domain::{
+    command::{Refusal, Verb},
+    ids::CommandId,
+};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -38,6 +41,7 @@ impl Default for Draft {
     fn default() -> Self {
         let mut json = Schemas::new("");
         json.add::<Refusal>();
+        json.add::<CommandId>();
         Self {
             channels: Map::new(),
             operations: Map::new(),

@@ -76,7 +76,9 @@ fn bytes(about: &str) -> Value {
 /// How MessagePack writes what it does not write as JSON does.
 fn packed(name: &str) -> Option<Value> {
     Some(match name {
-        "BatchId" | "ChunkId" | "CommandId" | "EventId" => bytes("The 16 bytes of a UUID."),
+        "BatchId" | "ChunkId" | "CommandId" | "EventId" | "KeyId" => {
+            bytes("The 16 bytes of a UUID.")
+        }
         "Timestamp" => json!({
             "type": "integer", "format": "int64",
             "description": "A time: milliseconds since 1970, in UTC.",

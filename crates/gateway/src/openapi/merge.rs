@@ -79,6 +79,28 @@ fn refers(schema: &Value, names: &BTreeSet<String>) -> bool {
     }
 }
 
+/// Leaves out schemas that nothing refers to.
+pub(super) fn prune(document: &mut Value) {
+    loop {
+        let mut used = BTreeSet::new();
+        each_object(document, &mut |object| {
+            let reference = object.get("$ref").and_then(Value::as_str);
+            let name = reference.and_then(|reference| reference.strip_prefix(SCHEMAS));
+            used.extend(name.map(str::to_owned));
+        });
+        let schemas = document.pointer_mut("/components/schemas");
+        let Some(Value::Object(schemas)) = schemas else {
+            return;
+        };
+        let before = schemas.len();
+        schemas.retain(|name, _| used.contains(name));
+        // What only an unused one referred to is unused in turn.
+        if schemas.len() == before {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -111,5 +133,8 @@ mod tests {
             } }
         });
         assert_eq!(all, want);
+        prune(&mut all);
+        assert!(all["components"]["schemas"].get("Same").is_none());
+        assert!(all["components"]["schemas"]["FeatherError"].is_object());
     }
 }

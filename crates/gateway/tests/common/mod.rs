@@ -128,6 +128,11 @@ impl World {
         }
     }
 
+    /// Tells all roles, and the gateway, to end.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Lets a document fail with this kind from now on.
     pub fn fail(&self, document: &str, kind: &str) {
         let mut failing = self.failing.lock().unwrap();
