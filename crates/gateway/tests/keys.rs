@@ -38,7 +38,7 @@ fn credential(path: &str) -> (&'static str, &'static str) {
 
 /// Every operation that the OpenAPI document knows: its method and a path.
 fn operations() -> Vec<(String, String)> {
-    let document = serde_json::to_value(redrive_gateway::document()).unwrap();
+    let document = redrive_gateway::openapi();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         let filled = path.split('/').map(|part| match part.strip_prefix('{') {
