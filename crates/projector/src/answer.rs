@@ -152,7 +152,7 @@ pub(crate) fn encode<T: Serialize>(answer: Result<T, Failed>) -> Encoded {
                 Refusal::Invalid { .. } => 400,
                 Refusal::NotAllowed { .. } | Refusal::Credits(_) => 403,
                 Refusal::NotFound { .. } => 404,
-                Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
+                Refusal::Conflict { .. } | Refusal::Stale(_) | Refusal::KeyReused => 409,
                 Refusal::Unavailable { .. } => 503,
             };
             (refusal, message, code)

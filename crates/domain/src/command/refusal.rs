@@ -54,6 +54,11 @@ pub enum Refusal {
         /// Why.
         message: String,
     },
+    /// The key of this command's id came with another request before.
+    #[error(
+        "the key of this command's id came with another request before: take a new key for each request"
+    )]
+    KeyReused,
 }
 
 /// What a command would take of a month's credits that are not there.
@@ -189,7 +194,7 @@ impl Refusal {
                     });
                 }
             }
-            Self::Stale(_) | Self::Credits(_) => {}
+            Self::Stale(_) | Self::Credits(_) | Self::KeyReused => {}
             Self::NotFound { what } => cut(what),
             Self::Conflict { message }
             | Self::NotAllowed { message }
