@@ -5,6 +5,7 @@ use redrive_domain::{
     credits::Ledgers,
     event::Envelope,
     evolve::{Batches, evolve_among},
+    keys::Keyrings,
     query::At,
     time::Timestamp,
 };
@@ -38,6 +39,8 @@ pub struct Folded {
     pub batches: Batches,
     /// The ledgers, as far as the filter lets events about credits through.
     pub ledgers: Ledgers,
+    /// The keys to the HTTP interface, as far as the filter lets events about them through.
+    pub keys: Keyrings,
     /// Events that were folded.
     pub events: u64,
     /// Events that this version cannot read; each was passed over with a warning.
@@ -72,6 +75,7 @@ pub async fn fold<B: Broker>(broker: &B, filter: Option<String>, until: Until) -
                 }
                 evolve_among(&mut folded.batches, entry.seq, &envelope);
                 folded.ledgers.take(entry.seq, &envelope);
+                folded.keys.take(entry.seq, &envelope);
                 folded.events += 1;
             }
             Err(error) => {

@@ -4,6 +4,7 @@ mod control;
 mod credits;
 mod heal;
 mod history;
+mod keys;
 mod look;
 mod roles;
 mod run;
@@ -19,8 +20,11 @@ pub(crate) use control::{CancelArgs, Mode, PauseArgs, ResumeArgs, RetryArgs};
 pub(crate) use credits::CreditsArgs;
 pub(crate) use heal::HealArgs;
 pub(crate) use history::{EventsArgs, Of, ReplayArgs, Show};
-pub(crate) use look::{BatchesArgs, FailuresArgs, ResultsArgs, StatusArgs};
-pub(crate) use roles::{CoordinatorArgs, DemoArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs};
+pub(crate) use keys::{CreateKeyArgs, KeysAction, ListKeysArgs, RevokeKeyArgs};
+pub(crate) use look::{BatchesArgs, DocumentsArgs, FailuresArgs, ResultsArgs, StatusArgs};
+pub(crate) use roles::{
+    AuthKind, CoordinatorArgs, DemoArgs, DevArgs, GatewayArgs, HttpArg, ProjectorArgs, WorkerArgs,
+};
 pub(crate) use run::{Inputs, RunArgs, SubmitArgs, WatchArgs};
 pub(crate) use time::{DiffArgs, ExportArgs, TimelineArgs};
 pub(crate) use tools::{CompletionsArgs, ConfigAction, DoctorArgs, ManArgs, WorkersArgs};
@@ -101,6 +105,8 @@ pub(crate) enum Command {
     Diagnose(StatusArgs),
     /// Follow a batch until it is over
     Watch(WatchArgs),
+    /// List the documents of a batch, and where each of them stands
+    Documents(DocumentsArgs),
     /// List the documents that failed, where and why
     Failures(FailuresArgs),
     /// Print what the pipeline made of the documents
@@ -131,11 +137,14 @@ pub(crate) enum Command {
     Batches(BatchesArgs),
     /// Show what the namespace has spent and may spend this month, or set its limit
     Credits(CreditsArgs),
+    /// Make, list and end the namespace's keys to the HTTP interface
+    #[command(subcommand)]
+    Keys(KeysAction),
     /// Show what Redrive does, on real files and a small web server, in under a minute
     Demo(DemoArgs),
     /// Measure the whole system on this machine, beside what its broker does by itself
     Bench(crate::commands::bench::BenchArgs),
-    /// Run everything in one process: broker, coordinator, projector and a worker
+    /// Run everything in one process: broker, coordinator, projector, a worker and a gateway
     Dev(DevArgs),
     /// Run a coordinator
     Coordinator(CoordinatorArgs),
@@ -143,6 +152,8 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run a projector
     Projector(ProjectorArgs),
+    /// Run a gateway: everything over HTTP, and the interfaces of services that clients were written for
+    Gateway(GatewayArgs),
     /// Look at the whole system, and say what is wrong and what to do
     Doctor(DoctorArgs),
     /// List the workers that are live

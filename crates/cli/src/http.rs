@@ -64,6 +64,7 @@ pub(crate) async fn serve(
         redrive_coordinator::metrics::METRICS,
         redrive_projector::metrics::METRICS,
         redrive_worker::metrics::METRICS,
+        redrive_gateway::metrics::METRICS,
     ] {
         redrive_broker::metrics::describe(all);
     }

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod embedded;
 mod exit;
+mod gateway;
 mod http;
 mod identity;
 mod inputs;
@@ -25,8 +26,8 @@ use crate::{
     app::App,
     args::{Cli, Command},
     commands::{
-        archive, bench, cancel, config, control, credits, demo, diagnose, doctor, generate, heal,
-        history, look, roles, run, time, top, workers,
+        archive, bench, cancel, config, control, credits, demo, diagnose, doctor, documents,
+        generate, heal, history, keys, look, roles, run, time, top, workers,
     },
     exit::Exit,
     settings::Settings,
@@ -66,12 +67,13 @@ fn start_log(cli: &Cli) {
             | Command::Coordinator(_)
             | Command::Worker(_)
             | Command::Projector(_)
+            | Command::Gateway(_)
             | Command::Embedded
     );
     let usual = match (cli.global.verbose, is_role) {
         (0, false) => "error",
         (0, true) => {
-            "warn,redrive=info,redrive_coordinator=info,redrive_worker=info,redrive_projector=info"
+            "warn,redrive=info,redrive_coordinator=info,redrive_worker=info,redrive_projector=info,redrive_gateway=info"
         }
         (1, _) => "info",
         (_, _) => "debug",
@@ -102,6 +104,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
         Command::Coordinator(args) => roles::coordinator(&settings, args).await,
         Command::Worker(args) => roles::worker(&settings, args).await,
         Command::Projector(args) => roles::projector(&settings, args).await,
+        Command::Gateway(args) => roles::gateway(&settings, args).await,
         Command::Bench(args) => bench::bench(&settings, &cli.global, args).await,
         Command::Replay(args) if args.file().is_some() => {
             archive::replay(settings.output, args).await
@@ -129,10 +132,12 @@ async fn use_system(
         }
         Command::Status(args) => look::status(&app, args).await,
         Command::Diagnose(args) => diagnose::diagnose(&app, args).await,
+        Command::Documents(args) => documents::documents(&app, args).await,
         Command::Failures(args) => look::failures(&app, args).await,
         Command::Results(args) => look::results(&app, args).await,
         Command::Batches(args) => look::batches(&app, args).await,
         Command::Credits(args) => credits::credits(&app, args).await,
+        Command::Keys(action) => keys::keys(&app, action).await,
         Command::Retry(args) => control::retry(&app, args).await,
         Command::Cancel(args) => cancel::cancel(&app, args).await,
         Command::Heal(args) => heal::heal(&app, args).await,
@@ -152,6 +157,7 @@ async fn use_system(
         | Command::Coordinator(_)
         | Command::Worker(_)
         | Command::Projector(_)
+        | Command::Gateway(_)
         | Command::Doctor(_)
         | Command::Config(_)
         | Command::Completions(_)

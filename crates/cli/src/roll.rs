@@ -94,6 +94,7 @@ impl Roll {
             let role = match presence.standing {
                 Standing::Coordinator(_) => "coordinator",
                 Standing::Projector(_) => "projector",
+                Standing::Gateway(_) => "gateway",
             };
             let said_at = presence.at;
             let key = (role, presence.name.clone());
@@ -122,7 +123,7 @@ impl Roll {
         self.roles()
             .filter_map(|heard| match &heard.what.standing {
                 Standing::Coordinator(standing) => Some((&heard.what, standing)),
-                Standing::Projector(_) => None,
+                Standing::Projector(_) | Standing::Gateway(_) => None,
             })
             .collect()
     }
@@ -131,7 +132,7 @@ impl Roll {
         self.roles()
             .filter_map(|heard| match &heard.what.standing {
                 Standing::Projector(standing) => Some((&heard.what, standing)),
-                Standing::Coordinator(_) => None,
+                Standing::Coordinator(_) | Standing::Gateway(_) => None,
             })
             .collect()
     }

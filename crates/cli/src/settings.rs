@@ -1,6 +1,6 @@
 //! Settings: flag, then environment, then file, then default.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum as _;
@@ -9,6 +9,7 @@ use figment::{
     Figment,
     error::Kind,
     providers::{Env, Format as _, Serialized, Toml},
+    value::magic::RelativePathBuf,
 };
 use redrive_broker::nats;
 use redrive_domain::{
@@ -18,7 +19,7 @@ use redrive_domain::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    args::{Format, Global},
+    args::{AuthKind, Format, Global},
     exit::usage,
 };
 
@@ -36,6 +37,27 @@ pub(crate) struct Settings {
     pub(crate) http: Option<SocketAddr>,
     /// How often a coordinator puts right what is stuck.
     pub(crate) heal_every: Millis,
+    pub(crate) gateway: GatewaySettings,
+}
+
+/// How a gateway is set up.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GatewaySettings {
+    /// Where it answers.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Who may ask.
+    pub(crate) auth: Option<AuthKind>,
+    /// The certificate, as PEM; without one it speaks HTTP.
+    pub(crate) tls_cert: Option<RelativePathBuf>,
+    /// Its private key, as PEM.
+    pub(crate) tls_key: Option<RelativePathBuf>,
+    /// Origins whose pages may ask from a browser.
+    pub(crate) cors: Vec<String>,
+    /// Requests a second that one key may make.
+    pub(crate) rate: Option<NonZeroU32>,
+    /// Pipelines that requests may name, or that a bucket or a dialect has. Paths are relative to the file that names them.
+    pub(crate) pipelines: BTreeMap<String, RelativePathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +70,8 @@ struct File {
     output: Format,
     http: Option<SocketAddr>,
     heal_every: Span,
+    #[serde(default)]
+    gateway: GatewaySettings,
 }
 
 /// A span of time as people write it.
@@ -121,6 +145,7 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
         output: global.output.unwrap_or(file.output),
         http: file.http,
         heal_every: file.heal_every.0,
+        gateway: file.gateway,
     })
 }
 

@@ -229,6 +229,23 @@ impl System {
         });
     }
 
+    /// Adds a gateway; where it answers.
+    pub(crate) async fn start_gateway(
+        &mut self,
+        config: redrive_gateway::Config,
+    ) -> Result<String, redrive_gateway::ServeError> {
+        let vitals = config.vitals.clone();
+        let (broker, token) = (self.broker.clone(), self.shutdown.clone());
+        let bound = redrive_gateway::bind(broker, config, token).await?;
+        let url = bound.url();
+        self.vigil.gateway(&self.broker, &vitals, url.clone());
+        self.roles.spawn(async move {
+            bound.run().await;
+            Ok("gateway")
+        });
+        Ok(url)
+    }
+
     pub(crate) fn url(&self) -> String {
         self.server
             .as_ref()

@@ -8,7 +8,7 @@ use std::{
 
 use redrive_broker::{Broker, Message, nats::NatsBroker};
 use redrive_domain::{
-    presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
+    presence::{CoordinatorStanding, GatewayStanding, Presence, ProjectorStanding, Standing},
     subject::{self, Shard},
     time::Timestamp,
 };
@@ -136,6 +136,36 @@ impl Vigil {
                 vigil.note("projector", Health::new(live, connected, able, state));
                 if live {
                     teller.tell(Standing::Projector(standing)).await;
+                }
+                teller.tick.tick().await;
+            }
+        });
+    }
+
+    /// Watches over a gateway.
+    pub(crate) fn gateway(
+        &self,
+        broker: &NatsBroker,
+        vitals: &watch::Sender<redrive_gateway::Vitals>,
+        url: String,
+    ) {
+        let mut pulse = Pulse::of(vitals.subscribe());
+        let mut teller = Teller::new(broker.clone(), 0, identity::unique("gateway"));
+        let (vigil, broker) = (self.clone(), broker.clone());
+        self.keep(async move {
+            loop {
+                let live = pulse.turns();
+                let vitals = *pulse.of.borrow();
+                let state = match vitals.missing().as_slice() {
+                    [] => "answering".to_owned(),
+                    missing => missing.join(", "),
+                };
+                let (connected, ready) = (broker.is_connected(), vitals.ready());
+                vigil.note("gateway", Health::new(live, connected, ready, state));
+                if live {
+                    let url = url.clone();
+                    let standing = GatewayStanding { url, ready };
+                    teller.tell(Standing::Gateway(standing)).await;
                 }
                 teller.tick.tick().await;
             }

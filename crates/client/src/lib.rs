@@ -1,11 +1,12 @@
 //! What one who uses Redrive does: give commands, ask questions, hand documents over. The CLI and the gateway share it.
 
 mod export;
+mod pages;
 mod upload;
 
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream};
+use futures::Stream;
 use redrive_broker::{Broker, BrokerError, Message};
 use redrive_domain::{
     command::{Accepted, Answer, Command, Refusal, Written},
@@ -21,6 +22,7 @@ use redrive_domain::{
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use export::{Export, ExportError};
+pub use pages::{Paged, Paging};
 pub use upload::{Upload, UploadError};
 
 /// How long to wait for an answer before asking again.
@@ -161,12 +163,20 @@ impl<B: Broker> Client<B> {
         self.query("diagnose", query).await
     }
 
-    /// The documents of some ordinals.
+    /// A page of a batch's documents, and where they stand.
     ///
     /// # Errors
     /// Where there is no such batch, or nobody answers.
     pub async fn documents(&self, query: &ListDocuments) -> Result<Page<DocumentRow>, ClientError> {
         self.query("documents", query).await
+    }
+
+    /// The documents of a batch, page by page.
+    pub fn all_documents(
+        &self,
+        query: ListDocuments,
+    ) -> impl Stream<Item = Result<DocumentRow, ClientError>> + '_ {
+        self.pages(query)
     }
 
     /// A piece of a state's bytes.
@@ -190,7 +200,7 @@ impl<B: Broker> Client<B> {
         &self,
         query: ListBatches,
     ) -> impl Stream<Item = Result<BatchSummary, ClientError>> + '_ {
-        self.pages("batches", query, |query, after| query.after = Some(after))
+        self.pages(query)
     }
 
     /// The failed units of a batch, page by page.
@@ -198,7 +208,7 @@ impl<B: Broker> Client<B> {
         &self,
         query: ListFailures,
     ) -> impl Stream<Item = Result<FailureRow, ClientError>> + '_ {
-        self.pages("failures", query, |query, after| query.after = Some(after))
+        self.pages(query)
     }
 
     /// What the jobs of a batch made, page by page.
@@ -206,7 +216,7 @@ impl<B: Broker> Client<B> {
         &self,
         query: ListResults,
     ) -> impl Stream<Item = Result<ResultRow, ClientError>> + '_ {
-        self.pages("results", query, |query, after| query.after = Some(after))
+        self.pages(query)
     }
 
     /// What changed between two moments: the first page, with how much it is in all.
@@ -222,7 +232,7 @@ impl<B: Broker> Client<B> {
         &self,
         query: ListChanges,
     ) -> impl Stream<Item = Result<Change, ClientError>> + '_ {
-        self.pages("diff", query, |query, after| query.after = Some(after))
+        self.pages(query)
     }
 
     /// What happened to a batch, page by page.
@@ -230,36 +240,6 @@ impl<B: Broker> Client<B> {
         &self,
         query: ReadTimeline,
     ) -> impl Stream<Item = Result<TimelineRow, ClientError>> + '_ {
-        self.pages("timeline", query, |query, after| query.after = Some(after))
-    }
-
-    fn pages<Q, A>(
-        &self,
-        name: &'static str,
-        query: Q,
-        set_after: fn(&mut Q, String),
-    ) -> impl Stream<Item = Result<A, ClientError>> + '_
-    where
-        Q: Serialize + Send + 'static,
-        A: DeserializeOwned + Send + 'static,
-    {
-        stream::unfold(Some(query), move |query| async move {
-            let mut query = query?;
-            let page: Result<Page<A>, ClientError> = self.query(name, &query).await;
-            Some(match page {
-                Ok(page) => {
-                    let next = page.next.map(|after| {
-                        set_after(&mut query, after);
-                        query
-                    });
-                    (
-                        stream::iter(page.items.into_iter().map(Ok).collect::<Vec<_>>()),
-                        next,
-                    )
-                }
-                Err(error) => (stream::iter(vec![Err(error)]), None),
-            })
-        })
-        .flatten()
+        self.pages(query)
     }
 }

@@ -22,6 +22,7 @@ use redrive_domain::{
     credits::Ledgers,
     evolve::Batches,
     ids::BatchKey,
+    keys::Keyrings,
     presence::CoordinatorStanding,
     subject::{self, Shard},
     time::{Millis, Timestamp},
@@ -78,6 +79,8 @@ pub(crate) struct Leader<'a, B> {
     batches: Batches,
     /// What each namespace may spend; it stays when batches leave memory.
     ledgers: Ledgers,
+    /// The keys of each namespace to the HTTP interface.
+    keys: Keyrings,
     /// Batches that are over and still in memory, the one that was over first in front.
     over: VecDeque<BatchKey>,
     over_kept: usize,
@@ -127,6 +130,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             standing: config.standing.clone(),
             batches: loaded.batches,
             ledgers: loaded.ledgers,
+            keys: loaded.keys,
             over: loaded.over,
             over_kept: config.over_kept,
             known: loaded.known,
@@ -319,6 +323,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             last_seq: self.last_seq,
             max_payload: self.broker.info().max_payload,
             ledgers: &mut self.ledgers,
+            keys: &mut self.keys,
         };
         round.settle(&mut self.batches, &mut stamp);
         if !round.messages.is_empty() {

@@ -12,6 +12,7 @@ use redrive_domain::{
     event::{Cause, Envelope, Event, VERSION},
     evolve::{Batches, evolve_among},
     ids::{BatchKey, EventId},
+    keys::Keyrings,
     subject::{self, Shard},
     time::Timestamp,
 };
@@ -71,6 +72,7 @@ pub(crate) struct Stamp<'a> {
     /// The largest message that the broker takes, in bytes.
     pub(crate) max_payload: usize,
     pub(crate) ledgers: &'a mut Ledgers,
+    pub(crate) keys: &'a mut Keyrings,
 }
 
 impl Round {
@@ -115,6 +117,7 @@ impl Round {
         });
         evolve_among(batches, seq, &envelope);
         stamp.ledgers.take(seq, &envelope);
+        stamp.keys.take(seq, &envelope);
         self.touched.insert(key.clone());
         if matches!(
             envelope.event,

@@ -10,7 +10,8 @@ use crate::{
     document::Output,
     event::{Cause, Envelope, Event, Selected},
     heal::{Execution, StuckReason},
-    ids::{BatchId, Bucket, ChunkId, CommandId, EventId, Namespace, WorkerId},
+    ids::{BatchId, Bucket, ChunkId, CommandId, EventId, KeyId, KeyName, Namespace, WorkerId},
+    keys::{NewKey, Scope, Scopes, SecretHash},
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
     pipeline::{MaxFailed, SubmissionChange},
@@ -289,6 +290,28 @@ fn credits_event() -> impl Strategy<Value = Event> {
     })
 }
 
+fn key_event() -> impl Strategy<Value = Event> {
+    let scopes = vec(proptest::sample::select(Scope::ALL.to_vec()), 1..4);
+    let hash = any::<[u8; 32]>();
+    let expires_at = option::of(timestamp());
+    // Few keys, so that some are made twice, and revoked.
+    (0u128..12, scopes, hash, expires_at, any::<bool>()).prop_map(
+        |(key, scopes, hash, expires_at, revoked)| {
+            let key = KeyId(Uuid::from_u128(key));
+            match revoked {
+                true => Event::KeyRevoked { key },
+                false => Event::KeyCreated(NewKey {
+                    key,
+                    name: KeyName::new("ci").unwrap(),
+                    scopes: Scopes::new(scopes).unwrap(),
+                    hash: SecretHash(hash),
+                    expires_at,
+                }),
+            }
+        },
+    )
+}
+
 fn change() -> impl Strategy<Value = SubmissionChange> {
     let text = || option::of(".{0,9}");
     let numbers = (
@@ -374,6 +397,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         4 => credits_event(),
         2 => outage_event(),
         2 => control_event(),
+        2 => key_event(),
         1 => (proptest::option::of(proptest::sample::select(Verb::ALL.to_vec())), refusal()).prop_map(
             |(verb, refusal)| Event::CommandRefused {
                 verb,

@@ -14,6 +14,8 @@ use crate::{
 
 /// What of a retry that is tried on a sample an event speaks of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = CanaryPart))]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Its units are the sample.

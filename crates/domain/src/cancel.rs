@@ -8,6 +8,7 @@ use crate::time::Timestamp;
 
 /// What the cancellation of a job means for the documents of its tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CancelEffect {
     /// They go on without what this job would have made: the other jobs of the tier decide.
@@ -27,6 +28,7 @@ impl fmt::Display for CancelEffect {
 
 /// That a job is cancelled. It stays so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Cancellation {
     /// What that means.
     pub effect: CancelEffect,

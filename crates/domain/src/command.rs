@@ -2,6 +2,7 @@
 
 mod credits;
 mod heal;
+mod keys;
 mod pause;
 mod refusal;
 mod retry;
@@ -24,12 +25,14 @@ use crate::{
 
 pub use credits::SetCredits;
 pub use heal::Heal;
+pub use keys::{CreateKey, RevokeKey};
 pub use pause::{Pause, Resume};
 pub use refusal::{Refusal, Shortage, Stale};
 pub use retry::{Excluded, Retried, Retry, RetryMode, Sampled};
 
 /// What can be asked of a batch: the last token of a command's subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// Make a batch.
@@ -50,11 +53,15 @@ pub enum Verb {
     Heal,
     /// Set what the namespace may spend a month.
     SetCredits,
+    /// Make a key to the HTTP interface.
+    CreateKey,
+    /// End a key to the HTTP interface.
+    RevokeKey,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Create,
         Self::AddDocuments,
         Self::Submit,
@@ -64,6 +71,8 @@ impl Verb {
         Self::Resume,
         Self::Heal,
         Self::SetCredits,
+        Self::CreateKey,
+        Self::RevokeKey,
     ];
 
     /// The word for it.
@@ -79,6 +88,8 @@ impl Verb {
             Self::Resume => "resume",
             Self::Heal => "heal",
             Self::SetCredits => "set_credits",
+            Self::CreateKey => "create_key",
+            Self::RevokeKey => "revoke_key",
         }
     }
 }
@@ -92,7 +103,8 @@ impl fmt::Display for Verb {
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume, heal or set_credits"
+    "{0:?} is not a verb: use create, add_documents, submit, retry, cancel, pause, resume, heal, set_credits, create_key \
+     or revoke_key"
 )]
 pub struct InvalidVerb(pub String);
 
@@ -172,6 +184,10 @@ pub enum Command {
     Heal(Heal),
     /// Set what the namespace may spend a month.
     SetCredits(SetCredits),
+    /// Make a key to the HTTP interface.
+    CreateKey(CreateKey),
+    /// End a key to the HTTP interface.
+    RevokeKey(RevokeKey),
 }
 
 impl Command {
@@ -188,6 +204,8 @@ impl Command {
             Self::Resume(_) => Verb::Resume,
             Self::Heal(_) => Verb::Heal,
             Self::SetCredits(_) => Verb::SetCredits,
+            Self::CreateKey(_) => Verb::CreateKey,
+            Self::RevokeKey(_) => Verb::RevokeKey,
         }
     }
 
@@ -234,6 +252,8 @@ impl Command {
             Verb::Resume => serde_json::from_value(fields).map(Self::Resume),
             Verb::Heal => serde_json::from_value(fields).map(Self::Heal),
             Verb::SetCredits => serde_json::from_value(fields).map(Self::SetCredits),
+            Verb::CreateKey => serde_json::from_value(fields).map(Self::CreateKey),
+            Verb::RevokeKey => serde_json::from_value(fields).map(Self::RevokeKey),
         };
         read.map_err(|e| Refusal::invalid("", e.to_string()))
     }
@@ -241,6 +261,7 @@ impl Command {
 
 /// Make a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Create {
     /// The pipeline, as people write it.
@@ -252,6 +273,7 @@ pub struct Create {
 
 /// When work on a batch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// When the batch has all its documents: a submission that breaks off has done nothing.
@@ -263,6 +285,7 @@ pub enum Start {
 
 /// Add documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AddDocuments {
     /// The ordinal that the first of them gets. What of a page is there already is not added again; a page beyond the end
@@ -288,6 +311,7 @@ struct PageBody {
 
 /// The batch has all its documents.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Submit {
     /// How many there must be by now; refused if it is another number.
@@ -301,6 +325,7 @@ pub struct Submit {
 /// while others of its tier go on is waived: documents go on without its output. The last job that is live in a tier
 /// is the tier.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
     /// Only this tier; without it and `job`, the whole batch.
@@ -316,6 +341,7 @@ pub struct Cancel {
 
 /// The answer to a command that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Accepted {
     /// The batch.
     pub batch: BatchId,

@@ -300,6 +300,7 @@ impl Holding {
 
 /// What a command takes of a month's credits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Charge {
     /// The month.
     pub month: Month,

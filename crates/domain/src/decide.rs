@@ -9,6 +9,7 @@ mod cancel;
 mod credits;
 mod documents;
 mod heal;
+mod keys;
 mod lost;
 mod outcome;
 mod pause;
@@ -34,7 +35,7 @@ use crate::{
 };
 
 pub use breaker::{Tally, open, probed_unit, tally};
-pub use credits::command_within;
+pub use credits::{Tenant, command_within};
 pub use heal::heal_by_itself;
 pub use lost::{Lost, lost};
 pub use outcome::{OutcomeDecision, outcome};
@@ -80,6 +81,7 @@ pub fn command(
         return match command {
             Command::Create(create) => create_batch(key, bucket, create),
             Command::SetCredits(_) => Err(credits::not_of_a_batch()),
+            Command::CreateKey(_) | Command::RevokeKey(_) => Err(keys::not_of_a_batch()),
             _ => Err(Refusal::no_batch(key)),
         };
     };
@@ -107,6 +109,7 @@ pub fn command(
         Command::Resume(resume) => pause::resume(batch, resume),
         Command::Heal(heal) => heal::heal(batch, heal),
         Command::SetCredits(_) => Err(credits::not_of_a_batch()),
+        Command::CreateKey(_) | Command::RevokeKey(_) => Err(keys::not_of_a_batch()),
     }
 }
 

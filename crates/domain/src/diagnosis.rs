@@ -37,6 +37,7 @@ pub use tiers::{Resources, Stage, TaskDiagnosis, TierDiagnosis, Timing};
 
 /// What is wrong with a batch, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Diagnosis {
     /// The batch.
     pub batch: BatchId,
@@ -84,6 +85,7 @@ fn is_zero(count: &u64) -> bool {
 
 /// Failed units of one job that failed alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FailureGroup {
     /// What they have in common; `failures --fingerprint` lists them, `retry --fingerprint` executes them again.
     pub fingerprint: Fingerprint,
@@ -106,6 +108,7 @@ pub struct FailureGroup {
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Recommendation {
     /// What it is for.
     pub cause: Cause,

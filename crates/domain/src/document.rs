@@ -7,6 +7,7 @@ use crate::limits::{DOCUMENT_DATA_BYTES, DOCUMENT_ID_BYTES, DOCUMENT_URI_BYTES};
 
 /// One input of a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Document {
     /// The user's own id for it: any UTF-8, 1 to 512 bytes.
@@ -101,11 +102,13 @@ fn json_size(value: &Value) -> usize {
 
 /// What a job made of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Output {
     /// Its media type (RFC 6838), for instance `text/plain; charset=utf-8` or `application/json`.
     pub media_type: String,
     /// The content. In JSON it is text, where bytes that are no UTF-8 show as U+FFFD.
     #[serde(with = "body")]
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub body: Vec<u8>,
 }
 

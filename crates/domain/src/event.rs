@@ -9,7 +9,8 @@ use crate::{
     document::Document,
     failure::{FailureClass, FailureKind, Fingerprint},
     heal::{Execution, StuckReason},
-    ids::{Bucket, JobName},
+    ids::{Bucket, JobName, KeyId},
+    keys::NewKey,
     packed::Packed,
     pause::{JobRef, PauseReason},
     pipeline::{MaxFailed, Pipeline, SubmissionChange, TierNum},
@@ -24,11 +25,12 @@ use crate::{
 mod attempt;
 mod envelope;
 
-pub use attempt::Attempt;
+pub use attempt::{Attempt, Selected};
 pub use envelope::{Cause, Envelope, Undecodable, VERSION};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Event {
     /// A batch was made.
     #[serde(rename = "batch.created")]
@@ -48,6 +50,7 @@ pub enum Event {
         /// How many.
         count: u32,
         /// The documents, packed: the fold needs only the count.
+        #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PackedDocuments))]
         documents: Packed<Vec<Document>>,
     },
     /// The batch has all its documents.
@@ -107,6 +110,7 @@ pub enum Event {
         skipped: UnitSet,
         /// What they made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PackedOutputs>))]
         outputs: Option<Packed<Outputs>>,
         /// The segments of those that have some, where the job splits documents.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,22 +367,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A key to the HTTP interface was made. It stands under the namespace's nil batch.
+    #[serde(rename = "key.created")]
+    KeyCreated(NewKey),
+    /// A key to the HTTP interface is good for nothing any more. It stands under the namespace's nil batch.
+    #[serde(rename = "key.revoked")]
+    KeyRevoked {
+        /// Which.
+        key: KeyId,
+    },
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
 fn is_zero(count: &u64) -> bool {
     *count == 0
-}
-
-/// Units of one job that are to be executed again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Selected {
-    /// The tier.
-    pub tier: TierNum,
-    /// The job.
-    pub job: JobName,
-    /// The units.
-    pub units: UnitSet,
 }
 
 impl Event {
@@ -415,6 +417,8 @@ impl Event {
             Self::TierResubmitted { .. } => "tier.resubmitted",
             Self::TierCancelled { .. } => "tier.cancelled",
             Self::JobCancelled { .. } => "job.cancelled",
+            Self::KeyCreated(_) => "key.created",
+            Self::KeyRevoked { .. } => "key.revoked",
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// What the fold makes of events, as a number: it grows with every change that gives another state for the same log, and
 /// what was folded under another number is folded afresh.
-pub const FOLD: u32 = 2;
+pub const FOLD: u32 = 3;
 
 /// Folds an event that stands at `seq` into the state of its batch.
 pub fn evolve(state: &mut Option<BatchState>, seq: u64, envelope: &Envelope) {
@@ -233,7 +233,9 @@ impl BatchState {
             Event::DispatchOrphaned { jobs, since } => self.orphan(jobs, *since)?,
             Event::DispatchServed { jobs } => self.serve(jobs)?,
             // The namespace's, not the batch's.
-            Event::CreditsLimitSet { .. } => return None,
+            Event::CreditsLimitSet { .. } | Event::KeyCreated(_) | Event::KeyRevoked { .. } => {
+                return None;
+            }
             Event::CreditsReserved {
                 month, documents, ..
             } => self.credits.reserve(*month, documents)?,

@@ -19,6 +19,7 @@ pub use normal::normal;
 
 /// Whether it is worth trying the same again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// Passes by itself: the network, a timeout, a rate limit, a lost machine.
@@ -191,6 +192,7 @@ impl From<FailureKind> for String {
 /// Its texts are bounded and free of what could do harm in a terminal ([`is_harmful`]) from the moment it is made or read: see
 /// [`FAILURE_MESSAGE_CHARS`], [`FAILURE_DETAIL_BYTES`] and [`FAILURE_CODE_CHARS`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(from = "RawFailure")]
 pub struct Failure {
     /// Whether it is worth trying again.

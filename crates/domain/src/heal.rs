@@ -13,6 +13,7 @@ use crate::{
 
 /// What to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HealAction {
     /// Units that are in progress and of which nothing comes.
@@ -23,6 +24,7 @@ pub enum HealAction {
 
 /// Why units in progress count as stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StuckReason {
     /// Nobody alive has them: their worker is silent, or whoever took them never said so while others that could do them
@@ -47,6 +49,7 @@ impl fmt::Display for StuckReason {
 
 /// An execution: a worker that has a chunk.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Execution {
     /// Who.
     pub worker: WorkerId,
@@ -133,6 +136,7 @@ pub struct Superseded {
 
 /// Units that are stuck, with what shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StuckFinding {
     /// The tier.
     pub tier: TierNum,
@@ -164,6 +168,7 @@ pub struct StuckFinding {
 
 /// Units that were executed twice at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DuplicateFinding {
     /// The tier.
     pub tier: TierNum,
@@ -183,6 +188,7 @@ pub struct DuplicateFinding {
 
 /// What came of a look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Healed {
     /// What was looked for.
     pub action: HealAction,

@@ -131,6 +131,12 @@ name!(
     "worker"
 );
 
+name!(
+    /// What people call a key to the HTTP interface.
+    KeyName,
+    "key name"
+);
+
 impl ResourceClass {
     /// Jobs of a class with this prefix run in the terminal of whoever runs the batch: they need its files, its programs
     /// and its environment.
@@ -193,6 +199,11 @@ id!(
     EventId,
     "event id"
 );
+id!(
+    /// A key to the HTTP interface. It is no secret.
+    KeyId,
+    "key"
+);
 
 impl CommandId {
     /// What ids that are made of keys begin with. No other UUIDv8 does: those that the system makes begin with a log
@@ -224,6 +235,7 @@ impl CommandId {
 
 /// A batch with its place: what all its events have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchKey {
     /// The tenant.
     pub namespace: Namespace,

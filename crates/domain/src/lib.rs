@@ -22,6 +22,7 @@ pub mod failure;
 pub mod heal;
 pub mod ids;
 pub mod invariants;
+pub mod keys;
 pub mod limits;
 pub mod packed;
 pub mod pause;
@@ -29,6 +30,8 @@ pub mod pipeline;
 pub mod plan;
 pub mod presence;
 pub mod query;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod segments;
 pub mod share;
 pub mod state;

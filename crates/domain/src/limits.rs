@@ -122,5 +122,9 @@ pub const DEPLOYMENT_MODE_BYTES: usize = 64;
 pub const PLUGIN_ARCHIVES: usize = 16;
 /// Longest name of a plugin archive, in bytes of UTF-8.
 pub const PLUGIN_ARCHIVE_BYTES: usize = 512;
+/// Keys of a namespace that are neither revoked nor expired.
+pub const KEYS_PER_NAMESPACE: usize = 1_000;
+/// Keys of a namespace that are kept, with those that are revoked or expired; what ended first is dropped first.
+pub const KEYS_KEPT: usize = 2 * KEYS_PER_NAMESPACE;
 /// Jobs that one retry may name.
 pub const RETRY_JOBS: usize = 16;

@@ -13,6 +13,7 @@ use crate::{
 
 /// A job of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobRef {
     /// Its tier.
     pub tier: TierNum,
@@ -22,6 +23,7 @@ pub struct JobRef {
 
 /// Why a job is paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PauseReason {
     /// Somebody asked for it.
@@ -45,6 +47,7 @@ impl fmt::Display for PauseReason {
 
 /// Why a breaker is open, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Outage {
     /// Attempts that failed as the other side's fault.
     pub failed: u64,
@@ -92,6 +95,7 @@ impl fmt::Display for Outage {
 
 /// That a job is paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Paused {
     /// Why.
     pub reason: PauseReason,

@@ -24,6 +24,7 @@ pub type TierNum = u16;
 
 /// The tiers that a batch goes through. It is copied whole into the batch when the batch is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Pipeline {
     /// A name for people.
     pub name: String,
@@ -39,6 +40,7 @@ pub struct Pipeline {
 
 /// One stage. A document goes on to the next when all jobs of this one succeeded for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TierSpec {
     /// A name for people.
     pub name: String,
@@ -55,6 +57,7 @@ pub struct TierSpec {
 
 /// One handler running within a tier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobSpec {
     /// Its name within the tier.
     pub name: JobName,
@@ -144,6 +147,7 @@ impl JobSpec {
 /// away at random, so that those that failed together do not come back together (Brooker, "Exponential Backoff And
 /// Jitter", 2015).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Backoff {
     /// The wait after the first failed attempt.
     pub base: Millis,
@@ -187,6 +191,7 @@ impl Backoff {
 
 /// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RateLimit {
     /// Units started a second, in the long run.
     pub per_second: f64,

@@ -1,4 +1,4 @@
-//! What coordinators and projectors say of themselves every second, on a subject that nobody has to listen to. Workers
+//! What coordinators, projectors and gateways say of themselves every second, on a subject that nobody has to listen to. Workers
 //! say it with their heartbeats ([`crate::work::Heartbeat`]).
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,7 @@ use crate::time::Timestamp;
 
 /// A process in a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Presence {
     /// Its name; no two of a role share one.
     pub name: String,
@@ -26,16 +27,21 @@ pub struct Presence {
 
 /// How a role is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = RoleStanding))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// A coordinator.
     Coordinator(CoordinatorStanding),
     /// A projector.
     Projector(ProjectorStanding),
+    /// A gateway.
+    Gateway(GatewayStanding),
 }
 
 /// How a coordinator is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CoordinatorStanding {
     /// It does not know yet who leads, or cannot ask.
@@ -54,6 +60,7 @@ pub enum CoordinatorStanding {
 
 /// How a projector is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ProjectorStanding {
     /// Whether it takes queries.
     pub serving: bool,
@@ -69,4 +76,13 @@ impl ProjectorStanding {
     pub fn lag(&self) -> Option<u64> {
         Some(self.last_seq?.saturating_sub(self.applied))
     }
+}
+
+/// How a gateway is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GatewayStanding {
+    /// Where it answers, for instance `http://127.0.0.1:7070`.
+    pub url: String,
+    /// Whether it can answer requests.
+    pub ready: bool,
 }

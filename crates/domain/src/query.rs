@@ -3,6 +3,7 @@
 
 mod credits;
 mod diff;
+mod documents;
 mod refer;
 mod timeline;
 mod view;
@@ -22,8 +23,10 @@ use crate::{
 
 pub use credits::{BatchCredits, CreditsView, MonthView, OfNamespace};
 pub use diff::{
-    Change, Changes, Diff, DocumentStatus, JobFailure, ListChanges, Standing, Transition,
+    Change, Changes, Diff, DocumentStatus, InvalidDocumentStatus, JobFailure, ListChanges,
+    Standing, Transition,
 };
+pub use documents::{DocumentFailure, DocumentOutput, Documents};
 pub use refer::{At, BatchRef, InvalidAt, InvalidBatchRef};
 pub use timeline::{Chapters, ReadTimeline, TimelineRow};
 pub(crate) use view::job_status;
@@ -47,7 +50,7 @@ pub enum Query {
     Failures(ListFailures),
     /// `results`: what the jobs of a batch made of its documents.
     Results(ListResults),
-    /// `documents`: the documents of some ordinals.
+    /// `documents`: the documents of a batch, and where they stand.
     Documents(ListDocuments),
     /// `state`: the canonical bytes of a batch's state, piece by piece.
     State(ReadState),
@@ -63,6 +66,7 @@ pub enum Query {
 
 /// Asks for a list of batches.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ListBatches {
     /// Only of this bucket.
@@ -70,6 +74,7 @@ pub struct ListBatches {
     /// Only with this status.
     pub status: Option<BatchStatus>,
     /// At most so many, 1 to 1,000; 100 unless said.
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     pub after: Option<String>,
@@ -79,6 +84,7 @@ pub struct ListBatches {
 
 /// Asks about one batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OfBatch {
     /// Which.
@@ -94,6 +100,7 @@ pub struct OfBatch {
 
 /// Asks for failed units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListFailures {
     /// Of which batch.
@@ -112,6 +119,7 @@ pub struct ListFailures {
     pub fingerprint: Option<Fingerprint>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +152,7 @@ impl ListFailures {
 
 /// Asks for outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListResults {
     /// Of which batch.
@@ -156,6 +165,7 @@ pub struct ListResults {
     pub job: Option<JobName>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,24 +178,75 @@ pub struct ListResults {
     pub at: Option<At>,
 }
 
-/// Asks for documents by their ordinals.
+/// Asks for documents, in the order of their ordinals. What is said narrows it down: those are meant that all of it is
+/// true of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListDocuments {
     /// Of which batch.
     pub batch: BatchRef,
-    /// Which, as inclusive ranges; the answer has the first of them that fit on a page. Segments stand for their documents.
-    pub units: UnitSet,
+    /// Only these, as inclusive ranges of ordinals. Segments stand for their documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<UnitSet>,
+    /// Only with this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<DocumentStatus>,
+    /// Only those that came to this tier last, or failed in it. With a class, a kind or a fingerprint: that failed in it
+    /// so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<TierNum>,
+    /// Only those that failed with this class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+    /// Only those that failed with this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<FailureKind>,
+    /// Only those that failed with this fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+    /// Whether to tell what the last tier made of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outputs: bool,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// See [`OfBatch::min_seq`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_seq: Option<u64>,
+    /// As of this moment; as of now unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
+}
+
+impl ListDocuments {
+    /// All of a batch, as of now, without their outputs.
+    #[must_use]
+    pub fn of(batch: BatchRef) -> Self {
+        Self {
+            batch,
+            units: None,
+            status: None,
+            tier: None,
+            class: None,
+            kind: None,
+            fingerprint: None,
+            outputs: false,
+            limit: None,
+            after: None,
+            min_seq: None,
+            at: None,
+        }
+    }
 }
 
 /// Asks for the bytes of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReadState {
     /// Of which batch.
@@ -203,6 +264,7 @@ pub struct ReadState {
 
 /// A piece of a state's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StatePiece {
     /// The batch.
     pub batch: BatchId,
@@ -216,6 +278,7 @@ pub struct StatePiece {
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
@@ -228,6 +291,7 @@ pub struct Page<T> {
 
 /// A batch in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchSummary {
     /// Its id.
     pub batch: BatchId,
@@ -266,6 +330,7 @@ impl BatchSummary {
 
 /// A failed unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FailureRow {
     /// The document's id.
     pub document: String,
@@ -299,6 +364,7 @@ pub struct FailureRow {
 
 /// What a job made of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ResultRow {
     /// The document's id.
     pub document: String,
@@ -328,8 +394,9 @@ pub struct ResultRow {
     pub hex: Option<String>,
 }
 
-/// A document with its place.
+/// A document, and where it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DocumentRow {
     /// Its place in the batch.
     pub ordinal: Ordinal,
@@ -338,4 +405,23 @@ pub struct DocumentRow {
     /// Its URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
+    /// How it is doing.
+    pub status: DocumentStatus,
+    /// The tier that it came to last.
+    pub tier: TierNum,
+    /// How often it has been retried.
+    pub retry_count: u32,
+    /// The jobs of that tier that it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<JobName>,
+    /// Why it failed, in the order of tiers and jobs; where many of its units did, the first 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<DocumentFailure>,
+    /// Units of it that are failed, in all tiers.
+    #[serde(default)]
+    pub failed_units: u64,
+    /// What the last tier made of it, where that was asked for, in the order of jobs; where it is of many units, the
+    /// first 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<DocumentOutput>>,
 }

@@ -21,10 +21,12 @@ pub type SegmentCounts = Vec<(Ordinal, u32)>;
 
 /// The segments of documents that were split together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Segmented {
     /// The ordinal of the first segment of the first of them. The others follow without gaps, by document and index.
     pub first: Ordinal,
     /// How many each of them has.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<(u32, u32)>))]
     pub counts: SegmentCounts,
 }
 

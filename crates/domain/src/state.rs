@@ -94,6 +94,7 @@ pub struct BatchState {
 
 /// That more of a batch failed than may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Aborted {
     /// Documents that failed.
     pub failed: u64,
@@ -328,6 +329,7 @@ impl TierState {
 
 /// How many documents are where. The four add up to all documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DocumentCounts {
     /// Through all tiers.
     pub completed: u64,

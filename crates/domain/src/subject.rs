@@ -55,6 +55,13 @@ pub fn events_about_credits(shard: Shard, namespace: &Namespace) -> String {
     events_of_type(shard, namespace, "credits.*")
 }
 
+/// All events that make and revoke keys to the HTTP interface, of one namespace or of all.
+#[must_use]
+pub fn events_about_keys(shard: Shard, namespace: Option<&Namespace>) -> String {
+    let namespace = namespace.map_or("*", Namespace::as_str);
+    format!("rd.evt.{shard}.{namespace}.{NO_BATCH}.key.*")
+}
+
 /// All events of a batch.
 #[must_use]
 pub fn events_of_batch(shard: Shard, key: &BatchKey) -> String {

@@ -20,6 +20,7 @@ use crate::{
 
 /// A run of units handed to a worker together. It holds references into the log, not documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Chunk {
     /// Its id; what becomes of it is reported under this.
     pub id: ChunkId,
@@ -119,6 +120,8 @@ impl From<SegmentRun> for (Ordinal, Ordinal, Ordinal, u32) {
 
 /// What a job of the tier before made of the segments of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = ChunkJoin))]
 pub struct Join {
     /// The document.
     pub document: Ordinal,
@@ -152,6 +155,8 @@ fn is_zero(number: &u32) -> bool {
 
 /// Units whose data stands in one event of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = ChunkSource))]
 pub struct Source {
     /// The event's sequence.
     pub seq: u64,
@@ -162,6 +167,8 @@ pub struct Source {
 
 /// Outputs of one job of the tier before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = ChunkInput))]
 pub struct Input {
     /// The job that made them.
     pub job: JobName,
@@ -177,6 +184,7 @@ pub struct Input {
 
 /// What became of units of a chunk. A chunk may be reported in several of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Outcome {
     /// The chunk.
     pub chunk: ChunkId,
@@ -200,6 +208,7 @@ pub struct Outcome {
     pub skipped: UnitSet,
     /// What those that succeeded made; a unit without an output is not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PackedOutputs>))]
     pub outputs: Option<Packed<Outputs>>,
     /// Units that failed, those that failed alike together.
     #[serde(default)]
@@ -218,6 +227,7 @@ pub struct Outcome {
     pub peak_memory: Option<u64>,
     /// How many segments those have that succeeded, where the job splits documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<(u32, u32)>))]
     pub segments: SegmentCounts,
     /// When the report was made, by the worker's clock.
     pub at: Timestamp,
@@ -249,6 +259,7 @@ pub type Outputs = Vec<(Ordinal, Output)>;
 
 /// Units that failed for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FailedUnits {
     /// The units.
     #[serde(with = "as_ranges")]
@@ -259,6 +270,7 @@ pub struct FailedUnits {
 
 /// What a worker says of itself every second, on a subject that nobody has to listen to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Heartbeat {
     /// Who.
     pub worker: WorkerId,
@@ -291,6 +303,7 @@ pub struct Heartbeat {
 
 /// A chunk that a worker holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct InFlight {
     /// The chunk.
     pub chunk: ChunkId,
@@ -320,6 +333,7 @@ pub struct InFlight {
 
 /// What the coordinator tells workers, on a subject that nobody has to listen to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// Stop whatever runs for this batch.

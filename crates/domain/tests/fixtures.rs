@@ -8,8 +8,8 @@ use std::{fs, path::PathBuf};
 use redrive_domain::{
     canary::Part,
     command::{
-        AddDocuments, Cancel, Command, Create, Excluded, Heal, Pause, Refusal, Resume, Retry,
-        RetryMode, SetCredits, Start, Submit, Verb, Written,
+        AddDocuments, Cancel, Command, Create, CreateKey, Excluded, Heal, Pause, Refusal, Resume,
+        Retry, RetryMode, RevokeKey, SetCredits, Start, Submit, Verb, Written,
     },
     credits::Month,
     document::{Document, Output},
@@ -17,9 +17,10 @@ use redrive_domain::{
     failure::{Failure, FailureClass, FailureKind},
     heal::{Execution, HealAction, StuckReason},
     ids::{
-        BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, HandlerName, JobName, Namespace,
-        ResourceClass, WorkerId,
+        BatchId, BatchKey, Bucket, ChunkId, CommandId, EventId, HandlerName, JobName, KeyId,
+        KeyName, Namespace, ResourceClass, WorkerId,
     },
+    keys::{NewKey, Scope, Scopes, Token},
     limits::SEGMENTS_FROM,
     packed::Packed,
     pause::{JobRef, Outage, PauseReason},
@@ -363,7 +364,25 @@ fn events() -> Vec<Event> {
             units: 7,
             reason: Some("its siblings are fine".to_owned()),
         },
+        Event::KeyCreated(NewKey {
+            key: KeyId(uuid(11)),
+            name: KeyName::new("ci").unwrap(),
+            scopes: scopes(),
+            hash: token().hash(),
+            expires_at: Some(at()),
+        }),
+        Event::KeyRevoked {
+            key: KeyId(uuid(11)),
+        },
     ]
+}
+
+fn scopes() -> Scopes {
+    Scopes::new([Scope::Read, Scope::Operate]).unwrap()
+}
+
+fn token() -> Token {
+    Token::new(namespace(), KeyId(uuid(11)), [7; 32])
 }
 
 fn month() -> Month {
@@ -429,9 +448,11 @@ fn there_is_a_fixture_of_every_event() {
         Event::TierResubmitted { .. } => 26,
         Event::TierCancelled { .. } => 27,
         Event::JobCancelled { .. } => 28,
+        Event::KeyCreated(_) => 29,
+        Event::KeyRevoked { .. } => 30,
     };
     let all: Vec<i32> = events().iter().map(known).collect();
-    assert_eq!(all, (0..29).collect::<Vec<i32>>());
+    assert_eq!(all, (0..31).collect::<Vec<i32>>());
 }
 
 #[test]
@@ -505,6 +526,16 @@ fn every_command_is_read_as_it_was_written() {
             ..Heal::new(HealAction::DetectStuck)
         }),
         Command::SetCredits(SetCredits { limit: Some(1_000) }),
+        Command::CreateKey(CreateKey {
+            key: KeyId(uuid(11)),
+            name: KeyName::new("ci").unwrap(),
+            scopes: scopes(),
+            hash: token().hash(),
+            expires_at: Some(at()),
+        }),
+        Command::RevokeKey(RevokeKey {
+            key: KeyId(uuid(11)),
+        }),
     ];
     for command in commands {
         let id = Some(CommandId(uuid(5)));

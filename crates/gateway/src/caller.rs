@@ -55,6 +55,7 @@ impl FromRequestParts<Shared> for Caller {
         match &gateway.config.auth {
             Auth::Open { namespace } => {
                 let namespace = named.unwrap_or_else(|| namespace.clone());
+                gateway.rates.admit(namespace.as_str())?;
                 let client = Client::new(gateway.broker.clone(), namespace, None);
                 Ok(Self { client })
             }

@@ -1,10 +1,12 @@
 //! What handlers take from a request, each with errors that name the place.
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request},
     http::{header, request::Parts},
 };
+use bytes::BytesMut;
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -14,6 +16,9 @@ use crate::{
 
 /// Largest body that is read whole, in bytes. What is larger comes as a stream of lines.
 pub(crate) const BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of a body that are read before it is cut off.
+const HEARD_OUT: usize = 8 * BODY_BYTES;
 
 /// A body of JSON. None at all is an object without fields.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -30,15 +35,43 @@ pub(crate) fn media_type(headers: &axum::http::HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
+/// All of a body.
+///
+/// A client that is still writing does not look for an answer: one that writes too much is heard out for a while, so that
+/// it learns why.
+async fn whole(body: Body) -> Result<Bytes, Problem> {
+    let mut body = body.into_data_stream();
+    let mut read = BytesMut::new();
+    let mut size = 0_usize;
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| {
+            tracing::debug!(%error, "a body was not read");
+            Problem::invalid(
+                "body",
+                "",
+                "it broke off, or nothing of it came for a while",
+            )
+        })?;
+        size = size.saturating_add(part.len());
+        if size <= BODY_BYTES {
+            read.extend_from_slice(&part);
+        } else if size > HEARD_OUT {
+            break;
+        }
+    }
+    if size > BODY_BYTES {
+        let message = format!("the body is larger than the {BODY_BYTES} bytes that are taken");
+        return Err(Problem::TooLarge { message });
+    }
+    Ok(read.freeze())
+}
+
 impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, gateway: &Shared) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
         let typed = media_type(request.headers()).map(is_json);
-        let body = Bytes::from_request(request, gateway).await;
-        let body = body.map_err(|_| Problem::TooLarge {
-            message: format!("the body is larger than {BODY_BYTES} bytes, or broke off"),
-        })?;
+        let body = whole(request.into_body()).await?;
         // Whoever sends nothing need not say of what type.
         if typed == Some(false) || (typed.is_none() && !body.is_empty()) {
             let expected = "application/json";
@@ -71,9 +104,16 @@ fn fault(root: &str, path: &str, error: &serde_json::Error) -> Fault {
         Some(end) if error.is_data() => said[..end].to_owned(),
         _ => said,
     };
-    let kind = if !error.is_data() {
-        "json_invalid"
-    } else if msg.starts_with("missing field") {
+    if error.is_data() {
+        data_fault(root, path, &msg)
+    } else {
+        Fault::at(root, path, &msg, "json_invalid")
+    }
+}
+
+/// What serde says of a field whose text could be read.
+fn data_fault(root: &str, path: &str, msg: &str) -> Fault {
+    let kind = if msg.starts_with("missing field") {
         "missing"
     } else if msg.starts_with("unknown field") {
         "extra_forbidden"
@@ -84,7 +124,7 @@ fn fault(root: &str, path: &str, error: &serde_json::Error) -> Fault {
     } else {
         "value_error"
     };
-    let mut fault = Fault::at(root, path, &msg, kind);
+    let mut fault = Fault::at(root, path, msg, kind);
     // A field that is missing is the place itself.
     if let ("missing", Some(name)) = (kind, msg.split('`').nth(1)) {
         fault.loc.push(name.into());
@@ -107,7 +147,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Params<T> {
                 Some((path, msg)) if !path.contains(' ') => (path, msg),
                 _ => ("", said.as_str()),
             };
-            Problem::invalid("query", path, msg)
+            Problem::Invalid(vec![data_fault("query", path, msg)])
         })?;
         Ok(Self(read.0))
     }

@@ -7,69 +7,58 @@
 //! [`Surface`](surface::Surface) that the request came in on renders it.
 
 mod caller;
+mod config;
 mod dialects;
 mod extract;
+mod health;
 mod ids;
 mod keys;
+mod limits;
+pub mod metrics;
 mod native;
 mod openapi;
 mod ops;
 mod problem;
 mod server;
 mod surface;
+mod tls;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Method, header},
+    middleware::from_fn,
+    response::{IntoResponse, Response},
+};
 use redrive_broker::nats::NatsBroker;
-use redrive_domain::ids::Namespace;
-use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
+use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer, timeout::RequestBodyTimeoutLayer};
 
+use crate::problem::Problem;
+
+pub use config::{Auth, Config, InvalidOrigin, Origin, RATE, Tls};
+pub use health::Vitals;
 pub use openapi::document;
 pub use server::{Bound, ServeError, bind};
+pub use tls::TlsError;
 
-/// How a gateway is set up.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where it answers. Port 0 is any that is free.
-    pub listen: SocketAddr,
-    /// Who may do what.
-    pub auth: Auth,
-    /// Pipelines that a request may name instead of giving one. `spidra`, `anchor` and `feather` are what those dialects
-    /// run; what has a bucket's name is what batches of that bucket run unless they say otherwise.
-    pub pipelines: BTreeMap<String, Value>,
-}
-
-/// Who may do what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Auth {
-    /// Whoever has a key may do what the key allows.
-    Keys,
-    /// Whoever reaches this address may do everything, in the namespace that they name, or in this one. Only for a machine
-    /// of one's own: [`bind`] refuses any address but the loopback.
-    Open {
-        /// Where no namespace is named.
-        namespace: Namespace,
-    },
-}
-
-impl Config {
-    /// For a machine of one's own: no keys, on the loopback.
-    #[must_use]
-    pub fn open(listen: SocketAddr, namespace: Namespace) -> Self {
-        Self {
-            listen,
-            auth: Auth::Open { namespace },
-            pipelines: BTreeMap::new(),
-        }
-    }
-}
+/// A body of which nothing comes for so long is given up.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+/// How long a browser may remember what it was told of other origins.
+const CORS_AGE: Duration = Duration::from_secs(600);
 
 /// What all handlers share.
 pub(crate) struct Gateway {
     pub(crate) broker: NatsBroker,
     pub(crate) config: Config,
     pub(crate) keys: keys::Keyring,
+    pub(crate) streams: native::Streams,
+    pub(crate) rates: limits::Rates,
+    /// Answers that go on for ever end with it.
+    pub(crate) stop: CancellationToken,
 }
 
 /// What handlers are given as state.
@@ -85,10 +74,55 @@ pub(crate) fn routes() -> utoipa_axum::router::OpenApiRouter<Shared> {
 /// The whole service.
 pub(crate) fn service(gateway: Shared) -> Router {
     let (router, document) = routes().split_for_parts();
-    router
-        .merge(openapi::serve(document))
+    let cors = cors(&gateway.config);
+    let router = router
+        .merge(openapi::serve(&document))
+        .merge(health::router())
         .fallback(surface::no_such_route)
-        .method_not_allowed_fallback(surface::no_such_method)
-        .layer(axum::middleware::from_fn(surface::speak))
+        .method_not_allowed_fallback(surface::no_such_method);
+    finish(router)
+        .layer(option_layer(cors))
+        .layer(from_fn(metrics::observe))
         .with_state(gateway)
 }
+
+/// What holds for all routes: bounds of bodies, and that whatever goes wrong is said in the words of its surface.
+fn finish<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router
+        .layer(DefaultBodyLimit::max(extract::BODY_BYTES))
+        .layer(RequestBodyTimeoutLayer::new(BODY_IDLE))
+        .layer(CatchPanicLayer::custom(broken))
+        .layer(from_fn(surface::speak))
+}
+
+/// A handler broke. The process lives on.
+#[allow(clippy::needless_pass_by_value)] // the layer gives it away
+fn broken(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = text.unwrap_or_else(|| "no message".to_owned());
+    Problem::internal(format!("a handler panicked: {text}")).into_response()
+}
+
+/// Nothing for pages of other origins, unless somebody asked for it.
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins: Vec<_> = config.cors.iter().map(|origin| origin.0.clone()).collect();
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::HeaderName::from_static("idempotency-key"),
+            header::HeaderName::from_static("last-event-id"),
+            header::HeaderName::from_static("x-namespace"),
+            header::HeaderName::from_static("x-api-key"),
+            header::HeaderName::from_static("anchor-api-key"),
+        ])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(CORS_AGE);
+    (!config.cors.is_empty()).then_some(cors)
+}
+
+#[cfg(test)]
+mod tests;

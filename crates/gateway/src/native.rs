@@ -1,9 +1,11 @@
 //! Redrive's own interface, under `/v1`.
 
 pub(crate) mod error;
+mod events;
 mod read;
 mod write;
 
+pub(crate) use events::Streams;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::Shared;
@@ -12,5 +14,6 @@ use crate::Shared;
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::default()
         .merge(read::router())
+        .merge(events::router())
         .merge(write::router())
 }

@@ -95,7 +95,8 @@ pub(crate) enum Problem {
 }
 
 /// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = ValidationError)]
 pub(crate) struct Fault {
     /// Where: `body`, `query`, `path` or `header`, then names of fields and places in lists.
     pub(crate) loc: Vec<Step>,
@@ -107,7 +108,8 @@ pub(crate) struct Fault {
 }
 
 /// A step on the way to a place in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = ValidationStep)]
 #[serde(untagged)]
 pub(crate) enum Step {
     /// A field.

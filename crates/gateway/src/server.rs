@@ -1,13 +1,47 @@
-//! Connections.
+//! Connections: how many, how long, and how they end.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum_server::Handle;
+use axum::{Extension, Router, extract::ConnectInfo};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulShutdown, Watcher},
+    },
+    service::TowerToHyperService,
+};
 use redrive_broker::nats::NatsBroker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Auth, Config, Gateway, keys::Keyring, service};
+use crate::{
+    Gateway,
+    config::{Auth, Config},
+    health,
+    keys::Keyring,
+    limits::Rates,
+    metrics,
+    native::Streams,
+    service,
+    tls::{Certified, TlsError},
+};
 
+/// Connections at once; more of them wait at the door.
+const CONNECTIONS: usize = 4_096;
+/// How long a connection may take to say what it wants, and to say who it is.
+const HEAD: Duration = Duration::from_secs(15);
+/// Headers of one request.
+const HEADERS: usize = 100;
+/// Bytes of all headers of one request.
+const HEADER_BYTES: usize = 32 * 1024;
+/// Requests at once on one connection of HTTP/2.
+const STREAMS: u32 = 100;
 /// How long requests that are being answered may take when the gateway is told to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -24,27 +58,28 @@ pub enum ServeError {
     },
     /// Without keys only the loopback is served.
     #[error(
-        "{0} can be reached from elsewhere, and no key would be needed: use 127.0.0.1, or ask for keys"
+        "{0} can be reached from elsewhere, and without keys everybody could do everything: use 127.0.0.1, or ask for keys (auth = \"keys\")"
     )]
     OpenToAll(SocketAddr),
-    /// It ended by itself.
-    #[error("answering HTTP ended: {0}")]
-    Ended(#[source] io::Error),
+    /// There is no HTTPS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A gateway that has its address, and does not answer yet.
 pub struct Bound {
-    listener: std::net::TcpListener,
+    listener: TcpListener,
     address: SocketAddr,
+    certified: Option<Certified>,
     gateway: Arc<Gateway>,
     stop: CancellationToken,
 }
 
-/// Takes the address.
+/// Takes the address, and begins to listen to what the gateway needs.
 ///
 /// # Errors
-/// Where it cannot be used.
-pub fn bind(
+/// Where the address or the certificate cannot be used.
+pub async fn bind(
     broker: NatsBroker,
     config: Config,
     stop: CancellationToken,
@@ -53,19 +88,30 @@ pub fn bind(
     if matches!(config.auth, Auth::Open { .. }) && !address.ip().is_loopback() {
         return Err(ServeError::OpenToAll(address));
     }
+    let tls = config.tls.as_ref();
+    let certified = tls.map(|tls| Certified::read(tls, &stop)).transpose()?;
     let cannot = |error| ServeError::Bind { address, error };
-    let listener = std::net::TcpListener::bind(address).map_err(cannot)?;
-    listener.set_nonblocking(true).map_err(cannot)?;
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
-    let keys = Keyring::follow(&broker, &stop);
+    let keys = Keyring::follow(&broker, &config, &stop);
+    tokio::spawn(health::watch(
+        broker.clone(),
+        config.clone(),
+        keys.clone(),
+        stop.clone(),
+    ));
     let gateway = Arc::new(Gateway {
         broker,
+        rates: Rates::new(config.rate),
         config,
         keys,
+        streams: Streams::default(),
+        stop: stop.clone(),
     });
     Ok(Bound {
         listener,
         address,
+        certified,
         gateway,
         stop,
     })
@@ -78,23 +124,96 @@ impl Bound {
         self.address
     }
 
-    /// Answers until it is told to stop.
-    ///
-    /// # Errors
-    /// Where it ends by itself.
-    pub async fn run(self) -> Result<(), ServeError> {
-        let handle = Handle::new();
-        let told = handle.clone();
-        let stop = self.stop;
-        tokio::spawn(async move {
-            stop.cancelled().await;
-            told.graceful_shutdown(Some(LAST_ANSWERS));
-        });
-        axum_server::from_tcp(self.listener)
-            .map_err(ServeError::Ended)?
-            .handle(handle)
-            .serve(service(self.gateway).into_make_service_with_connect_info::<SocketAddr>())
-            .await
-            .map_err(ServeError::Ended)
+    /// Where it answers, as a client writes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.certified.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Answers until it is told to stop; then what is being answered has some seconds to end.
+    pub async fn run(self) {
+        let service = service(self.gateway);
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                accepted = accept(&self.listener, &places) => accepted,
+            };
+            let Some((stream, peer, place)) = accepted else {
+                continue;
+            };
+            let service = service.clone().layer(Extension(ConnectInfo(peer)));
+            let acceptor = self.certified.as_ref().map(Certified::acceptor);
+            let watcher = graceful.watcher();
+            tokio::spawn(async move {
+                metrics::connections(1.0);
+                match acceptor {
+                    None => answer(stream, service, watcher).await,
+                    Some(acceptor) => match timeout(HEAD, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => answer(stream, service, watcher).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                        Err(_) => tracing::debug!("a handshake took too long"),
+                    },
+                }
+                metrics::connections(-1.0);
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        if timeout(LAST_ANSWERS, graceful.shutdown()).await.is_err() {
+            tracing::info!("requests that were being answered are cut off");
+        }
+    }
+}
+
+/// The next connection, with its place among them.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // An answer is small, and somebody waits for it.
+            let _ = stream.set_nodelay(true);
+            Some((stream, peer, place))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection was not accepted");
+            // There may be no file descriptor left until another connection ends.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+async fn answer<S>(stream: S, service: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_headers(HEADERS)
+        .max_buf_size(HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES as u32)
+        .keep_alive_interval(HEAD);
+    let service = TowerToHyperService::new(service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -28,6 +28,26 @@ pub(crate) enum Surface {
 }
 
 impl Surface {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Native,
+        Self::Mixpeek,
+        Self::Feather,
+        Self::Anchor,
+        Self::Spidra,
+    ];
+
+    /// What people call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "Redrive",
+            Self::Mixpeek => "Mixpeek",
+            Self::Feather => "Feather",
+            Self::Anchor => "Anchor",
+            Self::Spidra => "Spidra",
+        }
+    }
+
     /// The one that a path belongs to. What belongs to none is Redrive's own, so that every answer has some shape.
     pub(crate) fn of(path: &str) -> Self {
         let under = |prefix: &str| {

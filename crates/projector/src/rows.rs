@@ -9,15 +9,13 @@ use redrive_domain::{
     failure::{Failure, FailureClass, FailureKind},
     ids::{JobName, WorkerId},
     pipeline::{JobSpec, TierNum},
-    query::{
-        DocumentRow, FailureRow, ListDocuments, ListFailures, ListResults, PAGE_BYTES, Page,
-        ResultRow,
-    },
+    query::{FailureRow, ListFailures, ListResults, PAGE_BYTES, Page, ResultRow},
     state::{BatchState, JobState},
     time::Timestamp,
     units::{Ordinal, UnitSet},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     answer::Failed,
@@ -198,22 +196,10 @@ struct Why {
     seq: u64,
 }
 
-fn failed_units(
-    job: &JobState,
-    class: Option<FailureClass>,
-    kind: Option<&FailureKind>,
-) -> UnitSet {
-    let mut units = UnitSet::new();
-    for (of_class, of_kind, failed) in job.failed_by_kind() {
-        if class.is_none_or(|class| class == of_class) && kind.is_none_or(|kind| kind == of_kind) {
-            units.add(failed);
-        }
-    }
-    units
-}
-
+mod documents;
 mod sample;
 
+pub(crate) use documents::documents;
 pub(crate) use sample::first_failed;
 
 /// The units of a batch that are failed now.
@@ -231,11 +217,7 @@ pub(crate) async fn failures<S: Source>(
         if ask.tier.is_some_and(|only| only != tier) {
             return UnitSet::new();
         }
-        let failed = failed_units(job, ask.class, ask.kind.as_ref());
-        match ask.fingerprint {
-            Some(one) => failed.and(&job.fingerprints.units_of(&[one])),
-            None => failed,
-        }
+        job.failed_as(ask.class, ask.kind.as_ref(), ask.fingerprint)
     });
     let names = details
         .names(&state.pages, &documents_of(state, &slots))
@@ -243,21 +225,14 @@ pub(crate) async fn failures<S: Source>(
     let mut page = Filling::new(max_payload);
     let mut last = None;
     for slot in &slots {
-        let mut whys: BTreeMap<Ordinal, Why> = BTreeMap::new();
-        let take = |seq, units: &UnitSet, detail: &Detail| explain(&mut whys, seq, units, detail);
-        details.each(&slot.job.failures, &slot.units, take).await?;
-        for ordinal in slot.units.iter() {
+        let whys = reasons(details, state, slot.job, &slot.units).await?;
+        for (ordinal, why) in whys {
             let Why {
                 failure,
                 worker,
                 at,
                 seq,
-            } = whys.remove(&ordinal).unwrap_or_else(|| Why {
-                failure: unexplained(slot.job, ordinal),
-                worker: None,
-                at: slot.job.last_at.unwrap_or(state.last_at),
-                seq: slot.job.failures.get(ordinal).unwrap_or(0),
-            });
+            } = why;
             let (document, segment) = state.document_of(ordinal);
             let name = names.get(&document).cloned().unwrap_or_else(unnamed);
             let row = FailureRow {
@@ -281,6 +256,27 @@ pub(crate) async fn failures<S: Source>(
         }
     }
     Ok(finish(page, last.filter(|_| more), as_of))
+}
+
+/// Why these units of a job failed, each of them, in their order.
+async fn reasons<S: Source>(
+    details: &Details<S>,
+    state: &BatchState,
+    job: &JobState,
+    units: &UnitSet,
+) -> Result<BTreeMap<Ordinal, Why>, Failed> {
+    let mut whys: BTreeMap<Ordinal, Why> = BTreeMap::new();
+    let take = |seq, units: &UnitSet, detail: &Detail| explain(&mut whys, seq, units, detail);
+    details.each(&job.failures, units, take).await?;
+    for ordinal in units.iter() {
+        whys.entry(ordinal).or_insert_with(|| Why {
+            failure: unexplained(job, ordinal),
+            worker: None,
+            at: job.last_at.unwrap_or(state.last_at),
+            seq: job.failures.get(ordinal).unwrap_or(0),
+        });
+    }
+    Ok(whys)
 }
 
 fn explain(whys: &mut BTreeMap<Ordinal, Why>, seq: u64, units: &UnitSet, detail: &Detail) {
@@ -359,16 +355,7 @@ pub(crate) async fn results<S: Source>(
             .names(&state.pages, &documents_of(state, &slots))
             .await?;
         for slot in &slots {
-            let mut outputs = BTreeMap::new();
-            let take = |_, units: &UnitSet, detail: &Detail| {
-                if let Detail::Outputs(found) = detail {
-                    let wanted = units
-                        .iter()
-                        .filter_map(|o| Some((o, found.get(&o)?.clone())));
-                    outputs.extend(wanted);
-                }
-            };
-            details.each(&slot.job.outputs, &slot.units, take).await?;
+            let mut outputs = outputs_of(details, slot.job, &slot.units).await?;
             for ordinal in slot.units.iter() {
                 let of = state.document_of(ordinal);
                 let name = names.get(&of.0).cloned().unwrap_or_else(unnamed);
@@ -423,21 +410,58 @@ fn result_row(
         output: None,
         hex: None,
     };
-    let Some(output) = output else {
-        return row;
-    };
-    let value = output.to_value();
-    let size = match &value {
-        Some(value) => serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len()),
-        None => output.body.len() * 2,
-    };
-    // One that fits in no answer shows with its media type alone: it is there, and has to be read from the log.
-    if size <= budget.saturating_sub(2 * ANSWER_BYTES) {
-        row.hex = value.is_none().then(|| hex(&output.body));
-        row.output = value;
+    if let Some(output) = output {
+        let room = budget.saturating_sub(2 * ANSWER_BYTES);
+        let Shown { value, hex, .. } = Shown::of(&output, room);
+        (row.output, row.hex) = (value, hex);
+        row.media_type = Some(output.media_type);
     }
-    row.media_type = Some(output.media_type);
     row
+}
+
+/// What these units of a job came to, where there is an output.
+async fn outputs_of<S: Source>(
+    details: &Details<S>,
+    job: &JobState,
+    units: &UnitSet,
+) -> Result<BTreeMap<Ordinal, Output>, Failed> {
+    let mut outputs = BTreeMap::new();
+    let take = |_, units: &UnitSet, detail: &Detail| {
+        if let Detail::Outputs(found) = detail {
+            let wanted = units.iter();
+            outputs.extend(wanted.filter_map(|unit| Some((unit, found.get(&unit)?.clone()))));
+        }
+    };
+    details.each(&job.outputs, units, take).await?;
+    Ok(outputs)
+}
+
+/// An output as it goes into an answer.
+struct Shown {
+    value: Option<Value>,
+    hex: Option<String>,
+    bytes: usize,
+}
+
+impl Shown {
+    /// One that takes more room than that shows with its media type alone: it is there, and has to be read from the log.
+    fn of(output: &Output, room: usize) -> Self {
+        let value = output.to_value();
+        let bytes = match &value {
+            Some(value) => serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len()),
+            None => output.body.len() * 2,
+        };
+        if bytes > room {
+            let (value, hex) = (None, None);
+            return Self {
+                value,
+                hex,
+                bytes: 0,
+            };
+        }
+        let hex = value.is_none().then(|| hex(&output.body));
+        Self { value, hex, bytes }
+    }
 }
 
 /// Base 16 (RFC 4648), in small letters.
@@ -450,33 +474,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         [DIGITS[high], DIGITS[low]]
     });
     digits.collect()
-}
-
-/// The documents of some ordinals. Where not all fit, `next` is the first ordinal that did not.
-pub(crate) async fn documents<S: Source>(
-    details: &Details<S>,
-    max_payload: usize,
-    state: &BatchState,
-    as_of: u64,
-    ask: &ListDocuments,
-    limit: u32,
-) -> Result<Page<DocumentRow>, Failed> {
-    let all = state.documents_of(&ask.units);
-    let all = all.and(&UnitSet::run(0, state.documents));
-    let units = all.take(u64::from(limit));
-    let names = details.names(&state.pages, &units).await?;
-    let mut page = Filling::new(max_payload);
-    let mut rest = all.minus(&units).first();
-    for ordinal in units.iter() {
-        let Name { id, uri } = names.get(&ordinal).cloned().unwrap_or_else(unnamed);
-        if !page.add(DocumentRow { ordinal, id, uri }) {
-            rest = Some(ordinal);
-            break;
-        }
-    }
-    Ok(Page {
-        items: page.items,
-        next: rest.map(|ordinal| ordinal.to_string()),
-        as_of,
-    })
 }

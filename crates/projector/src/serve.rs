@@ -326,7 +326,7 @@ impl<B: Broker> Server<B> {
     ) -> Result<Page<redrive_domain::query::DocumentRow>, Failed> {
         let limit = limit(ask.limit)?;
         let (need, _turn) = self.turn(ask.min_seq).await?;
-        let Found { what, as_of } = self.find(namespace, ask.batch, None, need).await?;
+        let Found { what, as_of } = self.find(namespace, ask.batch, ask.at, need).await?;
         rows::documents(&self.details, self.max_payload(), &what, as_of, ask, limit).await
     }
 

@@ -7,6 +7,7 @@
     reason = "these are tests"
 )]
 
+mod documents;
 mod heal;
 mod log;
 mod nats;

@@ -13,6 +13,7 @@ mod audit;
 mod checks;
 mod dice;
 mod faulty;
+mod keys;
 mod ledger;
 mod link;
 mod plan;

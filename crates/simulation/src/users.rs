@@ -25,6 +25,7 @@ use tokio::time::sleep;
 use crate::{
     dice::Dice,
     faulty::Faulty,
+    keys,
     ledger::{KINDS, document_id},
     link::Link,
     plan::BatchPlan,
@@ -150,7 +151,7 @@ impl User {
     fn place(&self, command: &Command) -> (Bucket, BatchKey) {
         let BatchPlan { bucket, key, .. } = self.plan.clone();
         match command {
-            Command::SetCredits(_) => (
+            Command::SetCredits(_) | Command::CreateKey(_) | Command::RevokeKey(_) => (
                 Bucket::new(ANY_BUCKET).unwrap_or(bucket),
                 BatchKey {
                     batch: NO_BATCH,
@@ -236,7 +237,7 @@ impl User {
 
     /// What may be asked at any time.
     fn later(&mut self) -> Wish {
-        let command = match self.dice.count(0..=24) {
+        let command = match self.dice.count(0..=27) {
             0 => Command::Cancel(Cancel::default()),
             1 | 23 | 24 => Command::Cancel(self.cancel()),
             2 => self.page(self.plan.documents(), 1),
@@ -264,6 +265,7 @@ impl User {
             }
             18..=19 => return self.limit(),
             20..=22 => Command::Heal(self.heal()),
+            25..=27 => keys::command(&mut self.dice),
             number => Command::Retry(Retry {
                 dry_run: number <= 14,
                 ..self.retry()

@@ -34,6 +34,9 @@ pub(crate) struct World {
     story: Mutex<Story>,
 }
 
+/// 2026-01-31T23:59:40Z: soon after, credits are those of another month.
+pub(crate) const START: Timestamp = Timestamp(1_769_903_980_000);
+
 /// What happened, for people; its hash is that of all lines, kept or not.
 struct Story {
     lines: VecDeque<String>,
@@ -45,8 +48,7 @@ struct Story {
 impl World {
     pub(crate) fn new(seed: u64, all: bool) -> Self {
         let weather = Weather::of(&mut Dice::new(seed, "weather"));
-        // 2026-01-31T23:59:40Z: soon after, credits are those of another month.
-        let clock = Clock::starting_at(Timestamp(1_769_903_980_000));
+        let clock = Clock::starting_at(START);
         Self {
             seed,
             broker: MemoryBroker::default(),

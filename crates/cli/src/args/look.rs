@@ -5,7 +5,7 @@ use redrive_domain::{
     failure::{FailureClass, FailureKind, Fingerprint},
     ids::{Bucket, JobName},
     pipeline::TierNum,
-    query::At,
+    query::{At, DocumentStatus},
     status::BatchStatus,
 };
 
@@ -36,6 +36,36 @@ pub(crate) struct FailuresArgs {
     /// Only of those that are alike, as `diagnose` groups them
     #[arg(long)]
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// Print at most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// As it was at this log sequence or point in time [default: now]
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) at: Option<At>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DocumentsArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArg,
+    /// Only with this status: open, completed, failed or cancelled
+    #[arg(long)]
+    pub(crate) status: Option<DocumentStatus>,
+    /// Only those that came to this tier last, or failed in it
+    #[arg(long, value_name = "N", value_parser = parse_tier)]
+    pub(crate) tier: Option<TierNum>,
+    /// Only those that failed with this class: transient, permanent or unknown
+    #[arg(long)]
+    pub(crate) class: Option<FailureClass>,
+    /// Only those that failed with this kind, for instance timeout
+    #[arg(long)]
+    pub(crate) kind: Option<FailureKind>,
+    /// Only those that failed alike, as `diagnose` groups them
+    #[arg(long)]
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// Tell what the last tier made of them as well
+    #[arg(long)]
+    pub(crate) outputs: bool,
     /// Print at most so many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,

@@ -7,6 +7,7 @@ use redrive_domain::{
     ids::{HandlerName, ResourceClass},
     time::Millis,
 };
+use redrive_gateway::Origin;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -34,8 +35,49 @@ pub(crate) struct DevArgs {
     /// Documents to work on at once [default: the number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroU32>,
+    /// Where the gateway answers, on this machine only: it asks for no keys [default: 127.0.0.1:7070, or any port that is free]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) http: HttpArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    /// Where to answer [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Who may ask: those who have a key, or everybody on this machine [default: keys]
+    #[arg(long, value_enum, value_name = "WHO")]
+    pub(crate) auth: Option<AuthKind>,
+    /// Speak HTTPS with this certificate (PEM, with those that it needs)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// An origin whose pages may ask from a browser, for instance https://console.example.com; may be repeated [default: none]
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) cors: Vec<Origin>,
+    /// Requests a second that one key may make, with twice as many at once [default: 500]
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<std::num::NonZeroU32>,
+    /// A pipeline that requests may name, or that a bucket or a dialect has; may be repeated
+    #[arg(long, value_name = "NAME=FILE")]
+    pub(crate) pipeline: Vec<String>,
+    #[command(flatten)]
+    pub(crate) http: HttpArg,
+}
+
+/// Who may ask a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AuthKind {
+    /// Those who have a key (redrive keys).
+    #[default]
+    Keys,
+    /// Everybody on this machine.
+    None,
 }
 
 #[derive(Debug, Args)]

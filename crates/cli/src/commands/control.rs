@@ -160,10 +160,10 @@ async fn with_documents(
     ];
     for (what, units) in changes {
         let query = ListDocuments {
-            batch: BatchRef::Id(batch),
-            units: units.take(u64::from(NAMED)),
+            units: Some(units.take(u64::from(NAMED))),
             limit: Some(NAMED),
             min_seq: Some(stale.seq),
+            ..ListDocuments::of(BatchRef::Id(batch))
         };
         if units.is_empty() {
             continue;

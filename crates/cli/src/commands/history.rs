@@ -111,27 +111,14 @@ pub(super) async fn read_batch(
 }
 
 async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::Result<Value> {
-    let whole = serde_json::to_value(envelope)?;
-    let mut line = json!({ "seq": seq, "type": kind });
-    for field in ["at", "namespace", "batch", "cause", "actor", "trace", "id"] {
-        if let Some(value) = whole.get(field) {
-            line[field] = value.clone();
-        }
-    }
-    // An event without fields would be a bare name.
-    if let Some(fields) = whole
-        .get("event")
-        .and_then(|event| event.get(envelope.event.name()))
-    {
-        line["event"] = fields.clone();
-    }
+    let mut line = envelope.shown(seq, kind)?;
     let units = envelope.event.units();
     if !units.is_empty() {
         let query = ListDocuments {
-            batch: BatchRef::Id(envelope.batch),
-            units: units.take(u64::from(NAMED)),
+            units: Some(units.take(u64::from(NAMED))),
             limit: Some(NAMED),
             min_seq: Some(seq),
+            ..ListDocuments::of(BatchRef::Id(envelope.batch))
         };
         let page = app.client.documents(&query).await?;
         line["documents"] = page.items.into_iter().map(|row| row.id).collect();

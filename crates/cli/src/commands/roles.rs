@@ -1,16 +1,17 @@
-//! The roles: `dev`, `coordinator`, `worker`, `projector`.
+//! The roles: `dev`, `coordinator`, `worker`, `projector`, `gateway`.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use redrive_domain::{ids::WorkerId, time::Millis};
+use redrive_gateway::ServeError;
 use redrive_worker::{handler::Handler, handlers};
 
 use crate::{
     app,
-    args::{CoordinatorArgs, DevArgs, HttpArg, ProjectorArgs, WorkerArgs},
+    args::{CoordinatorArgs, DevArgs, GatewayArgs, HttpArg, ProjectorArgs, WorkerArgs},
     exit::{Exit, usage},
-    http, identity, say,
+    gateway, http, identity, say,
     settings::Settings,
     signals,
     system::{Folder, Life, System},
@@ -46,8 +47,12 @@ pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Ex
         config.slots = jobs;
     }
     system.start_worker(config, handlers::builtin()?);
-    say!("Redrive runs: broker, coordinator, projector and a worker.");
+    let http = start_gateway(&mut system, settings, args.listen).await?;
+    say!("Redrive runs: broker, coordinator, projector, a worker and a gateway.");
     say!("  broker   {}", system.url());
+    say!(
+        "  http     {http}  (only from this machine, and without keys; {http}/docs tells what there is)"
+    );
     say!("  data     {data}");
     say!(
         "Try, in another terminal:  redrive submit --nats-url {} -f PIPELINE.toml INPUT…  --watch",
@@ -68,6 +73,23 @@ pub(crate) async fn dev(settings: &Settings, args: DevArgs) -> anyhow::Result<Ex
     say!("Ending…");
     system.stop().await?;
     result
+}
+
+/// Starts a gateway where it is wanted; where nobody said, at the usual address, or where there is room.
+async fn start_gateway(
+    system: &mut System,
+    settings: &Settings,
+    listen: Option<SocketAddr>,
+) -> anyhow::Result<String> {
+    let wanted = listen.or(settings.gateway.listen);
+    let config = gateway::open(settings, wanted.unwrap_or(gateway::USUAL))?;
+    match system.start_gateway(config).await {
+        Err(ServeError::Bind { .. }) if wanted.is_none() => {
+            let any = SocketAddr::new(gateway::USUAL.ip(), 0);
+            Ok(system.start_gateway(gateway::open(settings, any)?).await?)
+        }
+        started => Ok(started?),
+    }
 }
 
 pub(crate) async fn coordinator(
@@ -146,5 +168,19 @@ pub(crate) async fn projector(settings: &Settings, args: ProjectorArgs) -> anyho
     };
     vigil.projector(&broker, &config);
     redrive_projector::run(broker, config, stop).await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn gateway(settings: &Settings, args: GatewayArgs) -> anyhow::Result<Exit> {
+    let stop = signals::shutdown()?;
+    let config = gateway::configured(settings, &args)?;
+    let vigil = Vigil::default();
+    let _http = serve_http(settings, args.http, &vigil).await?;
+    let broker = app::connect(settings, url(settings)).await?;
+    let vitals = config.vitals.clone();
+    let bound = redrive_gateway::bind(broker.clone(), config, stop).await?;
+    tracing::info!(url = bound.url(), "gateway");
+    vigil.gateway(&broker, &vitals, bound.url());
+    bound.run().await;
     Ok(Exit::Done)
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use redrive_broker::{Broker, BrokerError, Message};
 use redrive_domain::{
+    credits::NO_BATCH,
     decide,
     event::Cause,
     ids::{BatchKey, ChunkId},
@@ -199,7 +200,9 @@ impl<B: Broker> Leader<'_, B> {
 
     /// Brings a batch back that has left memory.
     pub(super) async fn recall(&mut self, key: &BatchKey) -> Result<(), BrokerError> {
-        if self.batches.contains_key(key) || !self.known.contains(&hash(key)) {
+        // The namespace's own events make no batch, however many there are.
+        let has_no_batch = key.batch == NO_BATCH || !self.known.contains(&hash(key));
+        if has_no_batch || self.batches.contains_key(key) {
             return Ok(());
         }
         let filter = subject::events_of_batch(self.shard, key);

@@ -9,6 +9,7 @@ use redrive_domain::{
     event::Envelope,
     evolve::{Batches, evolve_among},
     ids::BatchKey,
+    keys::Keyrings,
     state::BatchState,
     subject::{self, Shard},
 };
@@ -26,6 +27,7 @@ mod tests;
 pub(super) struct Loaded {
     pub(super) batches: Batches,
     pub(super) ledgers: Ledgers,
+    pub(super) keys: Keyrings,
     /// Batches that are over and still in memory, the one that was over first in front.
     pub(super) over: VecDeque<BatchKey>,
     over_kept: usize,
@@ -96,6 +98,7 @@ impl Loaded {
         self.mark = snapshot.mark;
         self.known = snapshot.known;
         self.ledgers = snapshot.ledgers;
+        self.keys = snapshot.keys;
         self.snapshots = Snapshots::found(snapshot.seq);
         let mut over: Vec<_> = snapshot
             .batches
@@ -111,6 +114,7 @@ impl Loaded {
 
     fn fold(&mut self, seq: u64, envelope: &Envelope) {
         self.ledgers.take(seq, envelope);
+        self.keys.take(seq, envelope);
         let key = envelope.key();
         if !self.batches.contains_key(&key) && !self.known.insert(hash(&key)) {
             // It has left memory, or its first event made nothing. One look at its own events will tell.

@@ -10,6 +10,7 @@ use redrive_broker::{Broker, mark};
 use redrive_domain::{
     credits::Ledgers,
     evolve::{Batches, FOLD},
+    keys::Keyrings,
     state::BatchState,
     subject::Shard,
     time::Timestamp,
@@ -37,6 +38,7 @@ pub(super) struct Snapshot {
     /// Hashes of all batches that have an event.
     pub(super) known: HashSet<u64>,
     pub(super) ledgers: Ledgers,
+    pub(super) keys: Keyrings,
 }
 
 #[derive(Serialize)]
@@ -48,6 +50,7 @@ pub(super) struct Shot<'a> {
     batches: Vec<&'a BatchState>,
     known: &'a HashSet<u64>,
     ledgers: &'a Ledgers,
+    keys: &'a Keyrings,
 }
 
 impl<'a> Shot<'a> {
@@ -56,7 +59,7 @@ impl<'a> Shot<'a> {
         (seq, mark): (u64, u64),
         batches: &'a Batches,
         known: &'a HashSet<u64>,
-        ledgers: &'a Ledgers,
+        (ledgers, keys): (&'a Ledgers, &'a Keyrings),
     ) -> Self {
         Self {
             fold: FOLD,
@@ -66,6 +69,7 @@ impl<'a> Shot<'a> {
             batches: batches.values().collect(),
             known,
             ledgers,
+            keys,
         }
     }
 
@@ -134,7 +138,13 @@ impl<B: Broker> Leader<'_, B> {
         self.snapshots.at = now;
         self.snapshots.seq = self.last_seq;
         let end = (self.last_seq, self.mark);
-        let shot = Shot::of(self.shard, end, &self.batches, &self.known, &self.ledgers);
+        let shot = Shot::of(
+            self.shard,
+            end,
+            &self.batches,
+            &self.known,
+            (&self.ledgers, &self.keys),
+        );
         let snapshot = match shot.encode() {
             Ok(bytes) if bytes.len() <= BYTES => bytes,
             Ok(bytes) => {

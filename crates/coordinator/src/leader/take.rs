@@ -146,18 +146,21 @@ impl<B: Broker> Leader<'_, B> {
                 let mut command = read.command;
                 self.show(&key, &mut command);
                 let batch = self.batches.get(&key);
-                let ledger = self.ledgers.of(&key.namespace);
+                let tenant = decide::Tenant {
+                    ledger: self.ledgers.of(&key.namespace),
+                    keys: self.keys.of(&key.namespace),
+                };
                 let now = self.clock.now();
                 let before = batch.and_then(|batch| Some((batch, batch.remembered(id)?)));
                 let decided =
-                    decide::command_within(ledger, now, batch, &key, &address.bucket, id, &command);
+                    decide::command_within(tenant, now, batch, &key, &address.bucket, id, &command);
                 match (decided, before) {
                     (Err(Refusal::Stale(stale)), _) => Err(Refusal::Stale(
                         self.difference(&key, stale, &command).await?,
                     )),
                     (Err(refusal), _) => Err(refusal),
-                    (Ok(_), Some((batch, seq))) => {
-                        Ok(Err(match decide::again_at(batch, ledger, seq, &command) {
+                    (Ok(_), Some((batch, seq))) => Ok(Err(
+                        match decide::again_at(batch, tenant.ledger, seq, &command) {
                             Some(accepted) => Decided::Now(Box::new(accepted)),
                             None => Decided::Before(Box::new(Repeat {
                                 key: key.clone(),
@@ -165,8 +168,8 @@ impl<B: Broker> Leader<'_, B> {
                                 seq,
                                 command,
                             })),
-                        }))
-                    }
+                        },
+                    )),
                     (Ok(decision), None) => {
                         if command.verb() == Verb::Heal {
                             self.carry_out(&key, &decision.events).await;
@@ -250,6 +253,7 @@ impl<B: Broker> Leader<'_, B> {
             last_seq: self.last_seq,
             max_payload: self.broker.info().max_payload,
             ledgers: &mut self.ledgers,
+            keys: &mut self.keys,
         };
         round.emit(&mut self.batches, &mut stamp, key, origin, event)
     }
@@ -263,6 +267,7 @@ impl<B: Broker> Leader<'_, B> {
             last_seq: self.last_seq,
             max_payload: self.broker.info().max_payload,
             ledgers: &mut self.ledgers,
+            keys: &mut self.keys,
         };
         round.settle_one(&mut self.batches, &mut stamp, key);
         self.batches.get(key)

@@ -9,6 +9,7 @@ use crate::{
 
 /// Look at what is in progress, and put right what is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Heal {
     /// Only in this tier.

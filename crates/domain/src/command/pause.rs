@@ -6,6 +6,7 @@ use crate::{ids::JobName, pipeline::TierNum};
 
 /// Hand nothing more of these jobs out until they are resumed. What workers hold goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
     /// Only jobs of this tier.
@@ -21,6 +22,7 @@ pub struct Pause {
 
 /// Hand out again what was paused, whatever paused it. Units that have failed stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
     /// Only jobs of this tier.

@@ -14,6 +14,7 @@ use crate::{
 
 /// Why a command was not carried out. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Refusal {
     /// The command itself is wrong.
@@ -62,6 +63,7 @@ pub enum Refusal {
 
 /// What a command would take of a month's credits that are not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Shortage {
     /// The month.
     pub month: Month,
@@ -110,6 +112,7 @@ impl fmt::Display for Shortage {
 /// The sets are ranges in every format: serde reads the variants of [`Refusal`] as if they were JSON, so that a set's
 /// bytes in an event could not be read back.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Stale {
     /// The log sequence at which the plan was made.
     pub plan_seq: u64,

@@ -17,6 +17,7 @@ use crate::{
 
 /// Which failures to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RetryMode {
     /// Only those of class transient.
@@ -36,6 +37,7 @@ impl RetryMode {
 
 /// Execute failed units again. Units that succeeded are never touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// Which classes.
@@ -46,15 +48,19 @@ pub struct Retry {
     pub tier_nums: Option<Vec<TierNum>>,
     /// Only failures of these kinds, at most 16; none or an empty list means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_items = 16))]
     pub kinds: Option<Vec<FailureKind>>,
     /// Documents retried this often already are left out; 1 to 10.
     #[serde(default = "Retry::usual_max_retry_count")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 10))]
     pub max_retry_count: u8,
     /// Attempts in this round, 1 to 3, stopping at the first success; without it, the job's own `max_attempts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 3))]
     pub max_retries: Option<u8>,
     /// Only failures with these fingerprints, at most 16; none or an empty list means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_items = 16))]
     pub fingerprints: Option<Vec<Fingerprint>>,
     /// Nothing of it is executed before this time, for instance because the other side asked to be left alone until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +80,7 @@ pub struct Retry {
     pub plan: Option<Plan>,
     /// Only failures of jobs of these names, at most 16; none or an empty list means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_items = 16))]
     pub jobs: Option<Vec<JobName>>,
     /// Other parameters for the jobs of the tiers named by `tier_nums` (of these, those named by `jobs`): for this
     /// retry, for what is open in them, and for later retries.
@@ -211,6 +218,7 @@ impl Retry {
 
 /// What a retry does, and what it leaves alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Retried {
     /// Documents that are executed again.
     pub documents: u64,
@@ -235,6 +243,7 @@ pub struct Retried {
 
 /// The part of a retry that is tried first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Sampled {
     /// Documents of the sample.
     pub documents: u64,
@@ -246,6 +255,7 @@ pub struct Sampled {
 
 /// Why failed units are left out of a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Excluded {
     /// Their class is not asked for; by class.
     pub class: BTreeMap<FailureClass, u64>,

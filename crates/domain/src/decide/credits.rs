@@ -1,12 +1,13 @@
 //! Reserving credits for what begins, and ending what was reserved when a batch is over.
 
-use super::{Decision, command, repeat, retry};
+use super::{Decision, command, keys, repeat, retry};
 use crate::{
     canary::Part,
     command::{Accepted, Command, Refusal, SetCredits, Start},
     credits::{Charge, Ledger, Month, NO_BATCH},
     event::Event,
     ids::{BatchKey, Bucket, CommandId},
+    keys::Keyring,
     limits::{CREDITS, SET_BYTES_PER_EVENT},
     state::BatchState,
     time::Timestamp,
@@ -17,13 +18,22 @@ use crate::{
 #[allow(clippy::cast_possible_truncation)]
 const WINDOW: Ordinal = (SET_BYTES_PER_EVENT * 8) as Ordinal;
 
-/// Decides on a command of a namespace with this ledger, at this time: as [`command`] does, but what begins documents
+/// What a namespace has beside its batches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tenant<'a> {
+    /// What it may spend, where that was ever limited.
+    pub ledger: Option<&'a Ledger>,
+    /// Its keys to the HTTP interface, where it ever had one.
+    pub keys: Option<&'a Keyring>,
+}
+
+/// Decides on a command of a namespace that has this, at this time: as [`command`] does, but what begins documents
 /// reserves their credits in the same decision, or is refused.
 ///
 /// # Errors
 /// Why it is not carried out. Nothing of it was done.
 pub fn command_within(
-    ledger: Option<&Ledger>,
+    Tenant { ledger, keys }: Tenant<'_>,
     at: Timestamp,
     batch: Option<&BatchState>,
     key: &BatchKey,
@@ -33,6 +43,10 @@ pub fn command_within(
 ) -> Result<Decision, Refusal> {
     match asked {
         Command::SetCredits(set) if key.batch == NO_BATCH => set_credits(ledger, id, *set),
+        Command::CreateKey(create) if key.batch == NO_BATCH => keys::create(keys, at, create),
+        Command::RevokeKey(revoke) if key.batch == NO_BATCH => {
+            keys::revoke(keys, &key.namespace, revoke)
+        }
         _ => {
             let decision = command(batch, key, bucket, id, asked)?;
             match (batch, ledger) {

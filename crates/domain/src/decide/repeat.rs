@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{command_within, heal};
+use super::{Tenant, command_within, heal};
 use crate::{
     command::{Accepted, Command, Refusal, Start},
     credits::Ledger,
@@ -76,8 +76,9 @@ pub fn as_then(
             ..before.accepted()
         },
         _ => {
+            let tenant = Tenant { ledger, keys: None };
             let (key, bucket) = (&before.key, &before.bucket);
-            command_within(ledger, at, Some(before), key, bucket, id, asked)?.accepted
+            command_within(tenant, at, Some(before), key, bucket, id, asked)?.accepted
         }
     };
     Ok(Accepted {

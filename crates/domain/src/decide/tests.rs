@@ -13,6 +13,7 @@ mod fingerprints;
 mod flow;
 mod heal;
 mod invariants;
+mod keys;
 mod max_failed;
 mod outcomes;
 mod pause;

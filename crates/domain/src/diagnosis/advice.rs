@@ -24,6 +24,8 @@ use crate::{
 
 /// What a recommendation is for, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = RecommendationCause))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// No live worker does the work.

@@ -20,6 +20,7 @@ use crate::{
 
 /// How a tier has been doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TierDiagnosis {
     /// Its number.
     pub tier: TierNum,
@@ -41,6 +42,7 @@ pub struct TierDiagnosis {
 
 /// From when to when something went on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Timing {
     /// When it first had something to do.
     pub started_at: Option<Timestamp>,
@@ -52,6 +54,7 @@ pub struct Timing {
 
 /// A part of what is done with a unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Stage {
     /// `loading` (reading documents and inputs), `processing` (in the handler) or `writing` (from the report to the
     /// log).
@@ -62,6 +65,7 @@ pub struct Stage {
 
 /// How a job of a tier has been doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskDiagnosis {
     /// Its name.
     pub job: JobName,
@@ -99,6 +103,8 @@ pub struct TaskDiagnosis {
 
 /// What a job may use, and what it used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = TaskResources))]
 pub struct Resources {
     /// The workers it goes to.
     pub class: ResourceClass,

@@ -6,10 +6,13 @@ use crate::{
     ids::{ChunkId, JobName, WorkerId},
     pipeline::TierNum,
     time::Millis,
+    units::UnitSet,
 };
 
 /// The circumstances of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = EventAttempt))]
 pub struct Attempt {
     /// The tier.
     pub tier: TierNum,
@@ -34,4 +37,16 @@ pub struct Attempt {
     /// The most memory that an execution of these units used, in bytes, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+}
+
+/// Units of one job that are to be executed again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Selected {
+    /// The tier.
+    pub tier: TierNum,
+    /// The job.
+    pub job: JobName,
+    /// The units.
+    pub units: UnitSet,
 }

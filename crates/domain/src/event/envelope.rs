@@ -1,6 +1,7 @@
 //! An event as it stands in the log, with what led to it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Event;
 use crate::{
@@ -13,6 +14,7 @@ pub const VERSION: u16 = 1;
 
 /// An event with its circumstances: one message of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Envelope {
     /// The version of the envelope.
     pub v: u16,
@@ -38,6 +40,8 @@ pub struct Envelope {
 
 /// What led to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = EventCause))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// A command with this id.
@@ -54,6 +58,27 @@ pub enum Cause {
 pub struct Undecodable(String);
 
 impl Envelope {
+    /// What people and programs are shown of it: its place, its type (the end of its subject), its circumstances, and under
+    /// `event` its fields.
+    ///
+    /// # Errors
+    /// Where a packed part cannot be read.
+    pub fn shown(&self, seq: u64, kind: &str) -> serde_json::Result<Value> {
+        let whole = serde_json::to_value(self)?;
+        let mut shown = json!({ "seq": seq, "type": kind });
+        for field in ["at", "namespace", "batch", "cause", "actor", "trace", "id"] {
+            if let Some(value) = whole.get(field) {
+                shown[field] = value.clone();
+            }
+        }
+        // An event without fields would be a bare name.
+        let event = whole.get("event");
+        if let Some(fields) = event.and_then(|event| event.get(self.event.name())) {
+            shown["event"] = fields.clone();
+        }
+        Ok(shown)
+    }
+
     /// The batch with its place.
     #[must_use]
     pub fn key(&self) -> BatchKey {

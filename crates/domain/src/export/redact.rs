@@ -6,6 +6,7 @@ use crate::{
     event::{Envelope, Event},
     failure::Failure,
     ids::is_name,
+    keys::SecretHash,
     packed::{Packed, Unreadable},
     pause::PauseReason,
 };
@@ -73,7 +74,10 @@ pub fn redacted(mut envelope: Envelope) -> Result<Envelope, Unreadable> {
         | Event::CanaryJudged { .. }
         | Event::DispatchLimited { .. }
         | Event::TierCancelled { .. }
-        | Event::JobCancelled { .. } => {}
+        | Event::JobCancelled { .. }
+        | Event::KeyRevoked { .. } => {}
+        // No secret has this hash.
+        Event::KeyCreated(key) => key.hash = SecretHash::NONE,
         Event::TierResubmitted { change, .. } => {
             change.entrypoint = None;
             change.plugin_archives = None;

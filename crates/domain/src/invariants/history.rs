@@ -19,6 +19,7 @@ use crate::{
 
 mod control;
 mod credits;
+mod keys;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ struct Story {
     commands: BTreeMap<CommandId, Act>,
     refused: BTreeSet<CommandId>,
     seqs: BTreeSet<u64>,
+    keys: keys::Told,
 }
 
 /// A command that was carried out.
@@ -228,7 +230,11 @@ impl Story {
             self.split = Split::of(pipeline);
             return;
         }
-        if !self.created && !matches!(envelope.event, Event::CreditsLimitSet { .. }) {
+        let is_the_namespaces = matches!(
+            envelope.event,
+            Event::CreditsLimitSet { .. } | Event::KeyCreated(_) | Event::KeyRevoked { .. }
+        );
+        if !self.created && !is_the_namespaces {
             found.push("something happens to a batch that was never made".to_owned());
         }
         match &envelope.event {
@@ -368,6 +374,7 @@ impl Story {
                     }
                 }
             }
+            Event::KeyCreated(_) | Event::KeyRevoked { .. } => self.keys.take(envelope, found),
             _ => {}
         }
     }

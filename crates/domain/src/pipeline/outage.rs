@@ -9,6 +9,7 @@ use crate::{share::Share, time::Millis};
 /// When a job is held up because the other side is away: as soon as so many of its latest attempts failed as the other
 /// side's fault, nothing more of it is handed out for a while, and then one unit at a time until one succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Breaker {
     /// Only attempts that ended within this time count.
     pub window: Millis,
@@ -40,6 +41,7 @@ impl Breaker {
 
 /// How many documents of a batch may fail. With more, nothing more of it is handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum MaxFailed {
     /// So many.

@@ -20,6 +20,7 @@ use crate::{
 
 /// One thing that is wrong with a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SpecError {
     /// Where, for instance `tiers[1].jobs[0].timeout`.
     pub path: String,

@@ -18,6 +18,7 @@ pub use setting::InvalidSetting;
 
 /// The parameters with which a job is submitted now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Submission {
     /// What is to be started, for handlers that want to know.
     pub entrypoint: Option<String>,
@@ -57,6 +58,7 @@ impl Submission {
 
 /// What holds a job back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobLimits {
     /// How long one attempt may take, in milliseconds.
     pub timeout_ms: Millis,
@@ -83,6 +85,7 @@ impl JobLimits {
 
 /// Other parameters for jobs of a batch. What is not named stays as it is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SubmissionChange {
     /// Whether a GPU is needed. It moves a job from class `cpu` to `gpu`, or back, unless `class` is named as well.
@@ -102,6 +105,7 @@ pub struct SubmissionChange {
     pub class: Option<ResourceClass>,
     /// How long one attempt may take. In JSON seconds, or a text such as `"10m"`.
     #[serde(skip_serializing_if = "Option::is_none", with = "span")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::Span>))]
     pub timeout: Option<Millis>,
     /// Attempts before a unit counts as failed.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ const MONTHS: usize = 24;
 
 /// Asks about the namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct OfNamespace {
     /// See [`super::OfBatch::min_seq`].
@@ -25,6 +26,7 @@ pub struct OfNamespace {
 
 /// What the namespace may spend a month, and what it has spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CreditsView {
     /// Credits a month; none for no limit.
     pub limit: Option<u64>,
@@ -42,6 +44,7 @@ pub struct CreditsView {
 
 /// What was reserved in a month, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MonthView {
     /// Which.
     pub month: Month,
@@ -89,6 +92,7 @@ impl CreditsView {
 
 /// What a batch has to do with credits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchCredits {
     /// What a document takes.
     pub per_document: u64,

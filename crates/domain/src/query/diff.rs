@@ -1,6 +1,6 @@
 //! What became of the documents of a batch between two moments.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,7 @@ const FAILURES: usize = 16;
 
 /// Asks what changed between two moments, document by document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListChanges {
     /// Of which batch.
@@ -30,6 +31,7 @@ pub struct ListChanges {
     pub to: Option<At>,
     /// At most so many, 1 to 1,000; 100 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000))]
     pub limit: Option<u32>,
     /// Where the page before ended. It holds both moments, so that all pages are of the same two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,6 +43,7 @@ pub struct ListChanges {
 
 /// A page of what changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Diff {
     /// The earlier moment: after this log sequence, 0 where the batch was not there yet.
     pub from: u64,
@@ -57,6 +60,7 @@ pub struct Diff {
 
 /// Documents that were alike before, and alike after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Transition {
     /// How they were; none where they were not there yet.
     pub before: Option<DocumentStatus>,
@@ -68,6 +72,8 @@ pub struct Transition {
 
 /// A document that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = DocumentChange))]
 pub struct Change {
     /// The document's id.
     pub document: String,
@@ -84,6 +90,7 @@ pub struct Change {
 
 /// How a document is doing. Each document has one of these, as in [`crate::state::DocumentCounts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentStatus {
     /// It is on the way.
@@ -96,19 +103,46 @@ pub enum DocumentStatus {
     Cancelled,
 }
 
-impl fmt::Display for DocumentStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl DocumentStatus {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Completed, Self::Failed, Self::Cancelled];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Open => "open",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
-        })
+        }
+    }
+}
+
+impl fmt::Display for DocumentStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A word that is not one of `open`, `completed`, `failed`, `cancelled`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no status of a document: use open, completed, failed or cancelled")]
+pub struct InvalidDocumentStatus(pub String);
+
+impl FromStr for DocumentStatus {
+    type Err = InvalidDocumentStatus;
+    fn from_str(value: &str) -> Result<Self, InvalidDocumentStatus> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|status| status.as_str() == value)
+            .ok_or_else(|| InvalidDocumentStatus(value.chars().take(80).collect()))
     }
 }
 
 /// Where a document stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = DocumentStanding))]
 pub struct Standing {
     /// How it is doing.
     pub status: DocumentStatus,
@@ -130,6 +164,7 @@ pub struct Standing {
 
 /// A failure, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobFailure {
     /// In which job.
     pub job: JobName,
@@ -170,16 +205,16 @@ impl fmt::Display for Standing {
 }
 
 /// A state, with its documents by how they are doing.
-struct Moment<'a> {
-    batch: &'a BatchState,
-    all: UnitSet,
+pub(super) struct Moment<'a> {
+    pub(super) batch: &'a BatchState,
+    pub(super) all: UnitSet,
     completed: UnitSet,
     failed: UnitSet,
     cancelled: UnitSet,
 }
 
 impl<'a> Moment<'a> {
-    fn new(batch: &'a BatchState) -> Self {
+    pub(super) fn new(batch: &'a BatchState) -> Self {
         let all = UnitSet::run(0, batch.documents);
         let failed = batch.failed_documents().and(&all);
         let completed = batch.completed_documents().and(&all).minus(&failed);
@@ -206,7 +241,7 @@ impl<'a> Moment<'a> {
         }
     }
 
-    fn by_status(&self) -> [(DocumentStatus, UnitSet); 4] {
+    pub(super) fn by_status(&self) -> [(DocumentStatus, UnitSet); 4] {
         let over = self.completed.or(&self.failed).or(&self.cancelled);
         [
             (DocumentStatus::Open, self.all.minus(&over)),
@@ -225,7 +260,7 @@ impl<'a> Moment<'a> {
         }
     }
 
-    fn standing(&self, document: Ordinal) -> Option<Standing> {
+    pub(super) fn standing(&self, document: Ordinal) -> Option<Standing> {
         if !self.all.contains(document) {
             return None;
         }
@@ -265,7 +300,7 @@ impl<'a> Moment<'a> {
 }
 
 /// The units of a document.
-fn units_of(batch: &BatchState, document: Ordinal) -> UnitSet {
+pub(super) fn units_of(batch: &BatchState, document: Ordinal) -> UnitSet {
     let mut units = UnitSet::from([document]);
     if let Some(segments) = &batch.segments {
         units.add(&segments.units_of(&units));
@@ -274,7 +309,7 @@ fn units_of(batch: &BatchState, document: Ordinal) -> UnitSet {
 }
 
 /// The documents that units are of.
-fn documents_of(batch: &BatchState, units: UnitSet) -> UnitSet {
+pub(super) fn documents_of(batch: &BatchState, units: UnitSet) -> UnitSet {
     match &batch.segments {
         Some(segments) => segments.documents_of(&units),
         None => units,
@@ -400,4 +435,4 @@ fn failed_otherwise(one: &JobState, other: &JobState) -> UnitSet {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

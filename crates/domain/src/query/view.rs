@@ -22,6 +22,7 @@ use crate::{
 
 /// How a batch is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchView {
     /// What a list shows.
     #[serde(flatten)]
@@ -54,6 +55,7 @@ pub struct BatchView {
 
 /// How a tier is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TierView {
     /// Its number.
     pub tier: TierNum,
@@ -85,6 +87,7 @@ pub struct TierView {
 
 /// Segments in a tier. A document without any has none here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SegmentCounts {
     /// Segments that have come in.
     pub entered: u64,
@@ -107,6 +110,7 @@ impl SegmentCounts {
 
 /// How a job is doing, in units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobView {
     /// Its name.
     pub job: JobName,
@@ -175,6 +179,7 @@ pub struct JobView {
 
 /// How a retry does that was tried on a sample first, in units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CanaryView {
     /// The sample.
     pub sample: u64,

@@ -24,6 +24,7 @@ pub struct Infrastructure {
 
 /// Something that happened to a process or a machine, and the attempts that it cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct InfrastructureEvent {
     /// What: see [`Infrastructure::is_kind`].
     #[serde(rename = "type")]

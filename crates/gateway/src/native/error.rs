@@ -40,9 +40,9 @@ pub(crate) struct ErrorDetail {
 
 /// A request that is not valid.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = HTTPValidationError)]
 pub(crate) struct HttpValidationError {
     /// All that is wrong with it.
-    #[schema(value_type = Vec<Object>)]
     pub(crate) detail: Vec<Fault>,
 }
 

@@ -1,7 +1,14 @@
-//! Reads.
+//! Reads. They are answered by a projector, as of the end of the log when they came, or as of any moment with `at`.
+
+mod history;
+mod lists;
+mod rows;
 
 use axum::Json;
-use redrive_domain::query::{At, BatchRef, BatchView, OfBatch};
+use redrive_domain::{
+    diagnosis::Diagnosis,
+    query::{At, BatchRef, BatchView, CreditsView, OfBatch, OfNamespace},
+};
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -14,20 +21,40 @@ use crate::{
 
 /// Its routes.
 pub(super) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::default().routes(routes!(get_batch))
+    OpenApiRouter::default()
+        .routes(routes!(get_batch))
+        .routes(routes!(diagnose))
+        .routes(routes!(get_credits))
+        .merge(lists::router())
+        .merge(history::router())
+}
+
+/// What was refused, or not answered, of a read.
+fn not_read(error: redrive_client::ClientError) -> Problem {
+    Problem::of(error, "query")
 }
 
 /// When a read is of.
 #[derive(Debug, Clone, Copy, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Moment {
+struct Moment {
     /// As of this moment: a log sequence, or a time (RFC 3339). As of now unless said.
     #[param(value_type = Option<String>, example = "41")]
     at: Option<At>,
     /// The answer has to include this log sequence. Without it, it includes all that stood in the log when the question
     /// came; 0 takes what is there.
     min_seq: Option<u64>,
+}
+
+impl Moment {
+    fn of(self, batch: BatchRef) -> OfBatch {
+        OfBatch {
+            batch,
+            min_seq: self.min_seq,
+            at: self.at,
+        }
+    }
 }
 
 /// How a batch is doing.
@@ -42,11 +69,40 @@ async fn get_batch(
     Params(moment): Params<Moment>,
 ) -> Result<Json<BatchView>, Problem> {
     caller.needs(Scope::Read)?;
-    let query = OfBatch {
-        batch,
-        at: moment.at,
+    let view = caller.client.status(&moment.of(batch)).await;
+    view.map(Json).map_err(not_read)
+}
+
+/// What is wrong with a batch, and what to do about it.
+#[utoipa::path(
+    get, path = "/v1/batches/{batch}/diagnose", tag = "Redrive",
+    params(("batch" = String, Path, description = "Its id, or `last`"), Moment),
+    responses((status = 200, description = "What is wrong with it")),
+)]
+async fn diagnose(
+    caller: Caller,
+    Path(batch): Path<BatchRef>,
+    Params(moment): Params<Moment>,
+) -> Result<Json<Diagnosis>, Problem> {
+    caller.needs(Scope::Read)?;
+    let diagnosis = caller.client.diagnose(&moment.of(batch)).await;
+    diagnosis.map(Json).map_err(not_read)
+}
+
+/// What the namespace may spend a month, and what it has spent.
+#[utoipa::path(
+    get, path = "/v1/credits", tag = "Redrive", params(Moment),
+    responses((status = 200, description = "The limit, the present month, and those before")),
+)]
+async fn get_credits(
+    caller: Caller,
+    Params(moment): Params<Moment>,
+) -> Result<Json<CreditsView>, Problem> {
+    caller.needs(Scope::Read)?;
+    let query = OfNamespace {
         min_seq: moment.min_seq,
+        at: moment.at,
     };
-    let view = caller.client.status(&query).await;
-    Ok(Json(view.map_err(|error| Problem::of(error, "query"))?))
+    let credits = caller.client.credits(&query).await;
+    credits.map(Json).map_err(not_read)
 }

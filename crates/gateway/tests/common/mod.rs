@@ -114,7 +114,8 @@ impl World {
             vec![work],
             stop.clone(),
         ));
-        let gateway = redrive_gateway::bind(broker.clone(), config, stop.clone()).unwrap();
+        let gateway = redrive_gateway::bind(broker.clone(), config, stop.clone());
+        let gateway = gateway.await.unwrap();
         let address = gateway.address();
         tokio::spawn(gateway.run());
         Self {
@@ -125,6 +126,11 @@ impl World {
             stop,
             _server: server,
         }
+    }
+
+    /// Tells all roles, and the gateway, to end.
+    pub fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// Lets a document fail with this kind from now on.

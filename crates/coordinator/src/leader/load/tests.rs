@@ -9,7 +9,8 @@ use redrive_domain::{
     command::Start,
     credits::Month,
     event::{Cause, Event, VERSION},
-    ids::{BatchId, Bucket, EventId},
+    ids::{BatchId, Bucket, EventId, KeyId},
+    keys::{NewKey, SecretHash},
     pipeline::Pipeline,
     status::BatchStatus,
     time::Timestamp,
@@ -77,7 +78,13 @@ async fn finish(broker: &MemoryBroker, batch: u128) {
 async fn keep(broker: &MemoryBroker) -> Loaded {
     let loaded = Loaded::from(broker, 0, OVER_KEPT).await.unwrap();
     let end = (loaded.last_seq, loaded.mark);
-    let shot = Shot::of(0, end, &loaded.batches, &loaded.known, &loaded.ledgers);
+    let shot = Shot::of(
+        0,
+        end,
+        &loaded.batches,
+        &loaded.known,
+        (&loaded.ledgers, &loaded.keys),
+    );
     broker.keep_snapshot(shot.encode().unwrap()).await.unwrap();
     loaded
 }
@@ -104,6 +111,7 @@ fn assert_same(one: &Loaded, other: &Loaded) {
     assert_eq!(one.over, other.over);
     assert_eq!(one.batches, other.batches);
     assert_eq!(one.ledgers, other.ledgers);
+    assert_eq!(one.keys, other.keys);
 }
 
 #[tokio::test]
@@ -151,7 +159,7 @@ async fn a_snapshot_that_is_none_or_of_another_log_is_passed_over() {
             (seq, mark),
             &loaded.batches,
             &loaded.known,
-            &loaded.ledgers,
+            (&loaded.ledgers, &loaded.keys),
         )
         .encode()
         .unwrap()
@@ -207,4 +215,33 @@ async fn what_still_holds_credits_stays_over_a_snapshot_and_the_ledger_outlives_
     let ledger = loaded.ledgers.of(&key(1).namespace).unwrap();
     assert_eq!((ledger.limit, ledger.left(month)), (Some(2), Some(2)));
     assert_eq!(ledger.account(month).released, 2);
+}
+
+#[tokio::test]
+async fn keys_stay_over_a_snapshot() {
+    let broker = MemoryBroker::default();
+    broker.ensure().await.unwrap();
+    let new = |key: u128| {
+        Event::KeyCreated(NewKey {
+            key: KeyId(Uuid::from_u128(key)),
+            name: "ci".parse().unwrap(),
+            scopes: "read".parse().unwrap(),
+            hash: SecretHash([7; 32]),
+            expires_at: None,
+        })
+    };
+    append(&broker, 0, new(1)).await;
+    append(&broker, 0, new(2)).await;
+    keep(&broker).await;
+    let revoked = Event::KeyRevoked {
+        key: KeyId(Uuid::from_u128(1)),
+    };
+    append(&broker, 0, revoked).await;
+    let quick = Loaded::from(&broker, 0, 0).await.unwrap();
+    assert_eq!(quick.read, 1);
+    broker.lose(Part::Snapshot);
+    let slow = Loaded::from(&broker, 0, 0).await.unwrap();
+    assert_same(&quick, &slow);
+    let ring = quick.keys.of(&key(0).namespace).unwrap();
+    assert_eq!((ring.iter().count(), ring.live(Timestamp(0))), (2, 1));
 }

@@ -297,7 +297,9 @@ fn a_limit_is_set_once_by_a_command_to_the_namespace() {
             Bucket::new("_").unwrap(),
             CommandId(uuid::Uuid::from_u128(id)),
         );
-        decide::command_within(ledger, Timestamp(0), None, key, &bucket, id, &command)
+        let keys = None;
+        let tenant = decide::Tenant { ledger, keys };
+        decide::command_within(tenant, Timestamp(0), None, key, &bucket, id, &command)
     };
     let first = ask(None, &nobody, 1, Some(5)).unwrap();
     assert_eq!(first.events, [Event::CreditsLimitSet { limit: Some(5) }]);

@@ -245,7 +245,10 @@ impl Story {
 
     pub(crate) fn ask(&mut self, id: CommandId, command: &Command) {
         let decided = decide::command_within(
-            self.ledgers.of(&key().namespace),
+            decide::Tenant {
+                ledger: self.ledgers.of(&key().namespace),
+                keys: None,
+            },
             self.now.at,
             self.batch.as_ref(),
             &key(),

@@ -8,11 +8,11 @@ use crate::{
     time::Timestamp,
 };
 
-fn following(event: Event) -> Envelope {
+pub(in crate::query) fn following(event: Event) -> Envelope {
     Envelope { event, ..created() }
 }
 
-fn created() -> Envelope {
+pub(in crate::query) fn created() -> Envelope {
     let pipeline = serde_json::json!({ "tiers": [
         { "jobs": [{ "handler": "a" }, { "handler": "b" }] },
         { "jobs": [{ "handler": "a" }] },

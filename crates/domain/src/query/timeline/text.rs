@@ -124,6 +124,7 @@ pub(super) fn row(seq: u64, envelope: &Envelope) -> TimelineRow {
                 None => format!("a command was refused: {message}"),
             };
         }
+        Event::KeyCreated(key) => row.text = format!("key {} made: {}", key.name, key.scopes),
         _ => row.text = plain(envelope, &[]),
     }
     row.text = brief(&row.text);
