@@ -6,6 +6,7 @@ mod denial;
 mod error;
 mod inspect;
 mod lease;
+mod login;
 mod publish;
 mod pull;
 mod raw;
@@ -27,7 +28,8 @@ use redrive_domain::ids::{HandlerName, ResourceClass};
 use serde_json::json;
 use tokio::time::{self, Instant};
 
-pub use connect::{ConnectOptions, masked};
+pub use connect::ConnectOptions;
+pub use login::{InboxPrefix, InvalidInboxPrefix, Login, Password, masked};
 pub use raw::{LogUsage, RawRates};
 
 use crate::{

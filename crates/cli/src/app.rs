@@ -10,6 +10,7 @@ use crate::{
     args::{Format, Global},
     embedded::{self, Share},
     identity,
+    login::{Login, Role},
     settings::Settings,
     system::{Folder, Life},
 };
@@ -25,9 +26,17 @@ pub(crate) struct App {
 }
 
 /// Connects to the broker that is configured.
-pub(crate) async fn connect(settings: &Settings, url: &str) -> anyhow::Result<NatsBroker> {
+pub(crate) async fn connect(
+    settings: &Settings,
+    url: &str,
+    role: Role,
+) -> anyhow::Result<NatsBroker> {
     let mut options = ConnectOptions::new(url);
-    options.creds.clone_from(&settings.creds);
+    options.login = settings.login.as_ref().map(Login::read).transpose()?;
+    options.inbox_prefix = Some(match &settings.inbox_prefix {
+        Some(prefix) => prefix.clone(),
+        None => role.inbox()?,
+    });
     options.name = identity::unique("redrive");
     Ok(NatsBroker::connect(options).await?)
 }
@@ -36,7 +45,7 @@ impl App {
     /// Connects to the broker that is configured, or to the system of the data folder.
     pub(crate) async fn open(settings: &Settings, given: &Global) -> anyhow::Result<Self> {
         let (broker, share) = if let Some(url) = &settings.nats_url {
-            (connect(settings, url).await?, None)
+            (connect(settings, url, Role::Operator).await?, None)
         } else {
             let share = embedded::join(&Folder::new(&settings.data)?).await?;
             (share.broker.clone(), Some(share))

@@ -9,6 +9,7 @@ mod gateway;
 mod http;
 mod identity;
 mod inputs;
+mod login;
 mod output;
 mod progress;
 mod roll;

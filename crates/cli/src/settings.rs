@@ -11,7 +11,7 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
     value::magic::RelativePathBuf,
 };
-use redrive_broker::nats;
+use redrive_broker::nats::{self, InboxPrefix, InvalidInboxPrefix};
 use redrive_domain::{
     ids::Namespace,
     time::{InvalidSpan, Millis},
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::{AuthKind, Format, Global},
     exit::usage,
+    login::Login,
 };
 
 /// What a command works with.
@@ -28,7 +29,10 @@ use crate::{
 pub(crate) struct Settings {
     /// The broker, where one is configured.
     pub(crate) nats_url: Option<String>,
-    pub(crate) creds: Option<PathBuf>,
+    /// How to log in there, where the URL does not say it.
+    pub(crate) login: Option<Login>,
+    /// Where the broker's answers come in; the role's own place unless said.
+    pub(crate) inbox_prefix: Option<InboxPrefix>,
     pub(crate) namespace: Namespace,
     /// The data folder of the system that is used otherwise.
     pub(crate) data: PathBuf,
@@ -72,6 +76,21 @@ struct File {
     heal_every: Span,
     #[serde(default)]
     gateway: GatewaySettings,
+    nats_user: Option<String>,
+    nats_password_file: Option<PathBuf>,
+    inbox_prefix: Option<Prefix>,
+}
+
+/// An inbox prefix that has been checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+struct Prefix(InboxPrefix);
+
+impl TryFrom<String> for Prefix {
+    type Error = InvalidInboxPrefix;
+    fn try_from(text: String) -> Result<Self, InvalidInboxPrefix> {
+        text.parse().map(Self)
+    }
 }
 
 /// A span of time as people write it.
@@ -87,7 +106,7 @@ impl TryFrom<String> for Span {
 }
 
 /// Names of settings in the environment, without the prefix.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 10] = [
     "nats_url",
     "creds",
     "namespace",
@@ -95,6 +114,9 @@ const VARIABLES: [&str; 7] = [
     "output",
     "http",
     "heal_every",
+    "nats_user",
+    "nats_password_file",
+    "inbox_prefix",
 ];
 
 /// What the environment and the file say.
@@ -139,7 +161,13 @@ pub(crate) fn read(global: &Global) -> anyhow::Result<Settings> {
             .clone()
             .or(file.nats_url)
             .filter(|url| !url.is_empty()),
-        creds: global.creds.clone().or(file.creds),
+        login: Login::of(
+            global.creds.clone(),
+            file.creds,
+            file.nats_user,
+            file.nats_password_file,
+        )?,
+        inbox_prefix: file.inbox_prefix.map(|prefix| prefix.0),
         namespace: global.namespace.clone().unwrap_or(file.namespace),
         data: data.unwrap_or_else(|| given.dirs.data_dir().join("redrive")),
         output: global.output.unwrap_or(file.output),
@@ -197,6 +225,13 @@ pub(crate) fn explain(global: &Global) -> anyhow::Result<Vec<Setting>> {
     };
     let flag = |is_given: bool, flag| is_given.then_some(flag);
     let is_there = given.file.exists();
+    let user = match &settings.login {
+        Some(Login::User {
+            name,
+            password_file,
+        }) => Some((name, password_file)),
+        Some(Login::Creds(_)) | None => None,
+    };
     Ok(vec![
         Setting {
             name: "nats_url",
@@ -205,7 +240,10 @@ pub(crate) fn explain(global: &Global) -> anyhow::Result<Vec<Setting>> {
         },
         Setting {
             name: "creds",
-            value: settings.creds.as_ref().map(path),
+            value: match &settings.login {
+                Some(Login::Creds(creds)) => Some(path(creds)),
+                Some(Login::User { .. }) | None => None,
+            },
             origin: origin("creds", flag(global.creds.is_some(), "--creds")),
         },
         Setting {
@@ -235,6 +273,21 @@ pub(crate) fn explain(global: &Global) -> anyhow::Result<Vec<Setting>> {
             name: "heal_every",
             value: Some(settings.heal_every.to_string()),
             origin: given.origin("heal_every"),
+        },
+        Setting {
+            name: "nats_user",
+            value: user.map(|(name, _)| name.clone()),
+            origin: given.origin("nats_user"),
+        },
+        Setting {
+            name: "nats_password_file",
+            value: user.map(|(_, file)| path(file)),
+            origin: given.origin("nats_password_file"),
+        },
+        Setting {
+            name: "inbox_prefix",
+            value: settings.inbox_prefix.as_ref().map(ToString::to_string),
+            origin: given.origin("inbox_prefix"),
         },
         Setting {
             name: "config",

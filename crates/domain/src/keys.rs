@@ -27,6 +27,7 @@ use crate::{
 /// What a key is good for. None of them includes another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Scope {
     /// Look: batches, documents, failures, results, events, credits.
     Read,
@@ -262,6 +263,7 @@ impl FromStr for Token {
 
 /// A key that was made: what the event says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewKey {
     /// What it is known by.
     pub key: KeyId,
@@ -278,6 +280,7 @@ pub struct NewKey {
 
 /// A key, as the log has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Key {
     /// See [`NewKey::name`].
     pub name: KeyName,
@@ -299,6 +302,7 @@ pub struct Key {
 
 /// The end of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Revoked {
     /// When.
     pub at: Timestamp,
@@ -311,6 +315,7 @@ pub struct Revoked {
 /// Whether a key is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum KeyStatus {
     /// It is.
     Live,

@@ -80,6 +80,7 @@ impl ProjectorStanding {
 
 /// How a gateway is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GatewayStanding {
     /// Where it answers, for instance `http://127.0.0.1:7070`.
     pub url: String,

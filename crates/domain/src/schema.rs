@@ -15,9 +15,10 @@ use crate::{
     document::{Document, Output},
     failure::{FailureKind, Fingerprint},
     ids::{
-        BatchId, Bucket, ChunkId, CommandId, EventId, HandlerName, JobName, Namespace,
-        ResourceClass, WorkerId,
+        BatchId, Bucket, ChunkId, CommandId, EventId, HandlerName, JobName, KeyId, KeyName,
+        Namespace, ResourceClass, WorkerId,
     },
+    keys::{Scope, Scopes, SecretHash},
     plan::Plan,
     query::{At, BatchRef},
     share::Share,
@@ -75,10 +76,14 @@ texts! {
     JobName: name("A job within a tier.", "fetch");
     ResourceClass: name("What a worker must have: cpu, gpu, or any label of the operator's.", "cpu");
     WorkerId: name("One running worker.", "worker-7f3a");
+    KeyName: name("What a key is called.", "ci");
     BatchId: id("A batch: a UUIDv7, or any UUID that the user chose.");
     ChunkId: id("A chunk of work handed to a worker.");
     CommandId: id("A command. The same id twice is done once.");
     EventId: id("An event.");
+    KeyId: id("A key.");
+    SecretHash: text("The SHA-256 of a secret.", "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08").pattern(Some("^sha256:[0-9a-f]{64}$"));
+    Scopes: ArrayBuilder::new().description(Some("What a key allows; none implies another.")).items(Ref::from_schema_name(Scope::name())).min_items(Some(1));
     Timestamp: known(text("A time, to the millisecond, in UTC.", "2026-01-31T12:00:00.250Z"), "date-time");
     Month: text("A month of the calendar, in UTC.", "2026-11").pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$"));
     Share: text("A part of a whole, from 0.01% to 100%.", "12.5%").pattern(Some("^[0-9]{1,3}(\\.[0-9]{1,2})?%$"));

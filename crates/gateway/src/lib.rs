@@ -109,7 +109,13 @@ fn cors(config: &Config) -> Option<CorsLayer> {
     let origins: Vec<_> = config.cors.iter().map(|origin| origin.0.clone()).collect();
     let cors = CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,

@@ -330,16 +330,10 @@ impl<B: Broker> Puller<B> {
         );
     }
 
+    /// What is missing at the broker is the coordinator's to make; it is waited for.
     async fn open(&self) -> Result<Box<dyn Deliveries>, BrokerError> {
-        let (broker, name) = (&self.shared.broker, self.handler.name());
-        match broker.take(&name, &self.class).await {
-            Err(BrokerError::Missing(what)) => {
-                tracing::info!(what, "making what is missing at the broker");
-                broker.ensure().await?;
-                broker.take(&name, &self.class).await
-            }
-            other => other,
-        }
+        let name = self.handler.name();
+        self.shared.broker.take(&name, &self.class).await
     }
 }
 

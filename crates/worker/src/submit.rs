@@ -66,7 +66,7 @@ impl<B: Broker> Submits<B> {
         self.sent += 1;
         let (broker, units) = (self.shared.broker.clone(), outcome.units());
         self.pending
-            .push(async move { (units, hand_over(&broker, message, id).await) }.boxed());
+            .push(async move { (units, broker.submit(message, Some(id)).await) }.boxed());
         Ok(())
     }
 }
@@ -79,17 +79,5 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Submitted>> {
         Pin::new(&mut self.pending).poll_next(cx)
-    }
-}
-
-/// Hands an outcome over; where the inbox is not there any more, it is made again.
-async fn hand_over<B: Broker>(broker: &B, message: Message, id: String) -> Result<(), BrokerError> {
-    match broker.submit(message.clone(), Some(id.clone())).await {
-        Err(BrokerError::Missing(what)) => {
-            tracing::info!(what, "making what is missing at the broker");
-            broker.ensure().await?;
-            broker.submit(message, Some(id)).await
-        }
-        other => other,
     }
 }

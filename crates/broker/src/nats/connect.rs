@@ -1,12 +1,16 @@
 //! Connecting, and what the connection tells while it lasts.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{Client, Event, ServerError};
 use redrive_domain::subject::Shard;
 use tokio::{sync::watch, time};
 
-use super::{denial::Denials, error};
+use super::{
+    denial::Denials,
+    error,
+    login::{Address, InUrl, InboxPrefix, Login},
+};
 use crate::{BrokerError, Result, metrics};
 
 /// How to reach the broker, and which shard of it.
@@ -15,8 +19,8 @@ pub struct ConnectOptions {
     /// One URL or several with commas between: `nats://host:4222`, `tls://host`, `nats://user:password@host`,
     /// `nats://token@host`.
     pub url: String,
-    /// A credentials file (a user's JWT and key).
-    pub creds: Option<PathBuf>,
+    /// How to log in, where the URL does not say it.
+    pub login: Option<Login>,
     /// What the connection is called at the broker.
     pub name: String,
     /// The shard.
@@ -27,8 +31,8 @@ pub struct ConnectOptions {
     pub lease_ttl: Duration,
     /// The most bytes that a new stream of the log may hold; `None` for no limit. A full log refuses appends.
     pub max_log_bytes: Option<u64>,
-    /// Where replies go, for accounts that may not use `_INBOX.>`.
-    pub inbox_prefix: Option<String>,
+    /// Where replies go, for users who may not subscribe to all of `_INBOX.>`.
+    pub inbox_prefix: Option<InboxPrefix>,
     /// How long the first connection may take.
     pub connect_timeout: Duration,
     /// How long to wait for the broker's answer to one operation.
@@ -41,7 +45,7 @@ impl ConnectOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            creds: None,
+            login: None,
             name: "redrive".to_owned(),
             shard: 0,
             replicas: 1,
@@ -52,77 +56,6 @@ impl ConnectOptions {
             answer_timeout: Duration::from_secs(5),
         }
     }
-}
-
-/// What a URL says, with the secrets apart from it.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Address {
-    /// The URLs without secrets, to connect to and to print.
-    pub(super) plain: Vec<String>,
-    login: Login,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-enum Login {
-    None,
-    Token(String),
-    User(String, String),
-}
-
-impl Address {
-    pub(super) fn parse(text: &str) -> Self {
-        let mut plain = Vec::new();
-        let mut login = Login::None;
-        for url in text.split(',').map(str::trim).filter(|url| !url.is_empty()) {
-            let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-            // A password may hold an '@' of its own, a host cannot; it ends where a path begins.
-            let end = rest.rfind('@').map_or(0, |at| at + 1);
-            let (secret, host) = rest.split_at(end);
-            plain.push(format!("{scheme}://{host}"));
-            let secret = secret.strip_suffix('@').filter(|text| !text.is_empty());
-            if let (Some(secret), Login::None) = (secret, &login) {
-                login = match secret.split_once(':') {
-                    Some((user, password)) => Login::User(decode(user), decode(password)),
-                    None => Login::Token(decode(secret)),
-                };
-            }
-        }
-        Self { plain, login }
-    }
-
-    pub(super) fn printable(&self) -> String {
-        self.plain.join(",")
-    }
-}
-
-/// The URL, or several with commas between, as it may be shown: the secrets in it are replaced by `***`.
-#[must_use]
-pub fn masked(urls: &str) -> String {
-    let mask = |url: &str| {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-        match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://***@{host}"),
-            None => url.to_owned(),
-        }
-    };
-    let all: Vec<String> = urls.split(',').map(|url| mask(url.trim())).collect();
-    all.join(",")
-}
-
-/// Resolves `%41` and the like; what is not such an escape stays as it is.
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = (byte == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        decoded.push(escaped.unwrap_or(byte));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// A live connection and what watches it.
@@ -170,20 +103,23 @@ async fn client_options(
     epoch: &Arc<watch::Sender<u64>>,
 ) -> Result<async_nats::ConnectOptions> {
     let mut client = async_nats::ConnectOptions::new();
-    if let Some(path) = &options.creds {
-        client = client
+    client = match (&address.login, &options.login) {
+        (InUrl::Token(token), _) => client.token(token.clone()),
+        (InUrl::User(user, password), _) => {
+            client.user_and_password(user.clone(), password.clone())
+        }
+        (InUrl::None, Some(Login::Creds(path))) => client
             .credentials_file(path)
             .await
-            .map_err(|error| BrokerError::Denied(format!("{}: {error}", path.display())))?;
-    }
-    client = match &address.login {
-        Login::None => client,
-        Login::Token(token) => client.token(token.clone()),
-        Login::User(user, password) => client.user_and_password(user.clone(), password.clone()),
+            .map_err(|error| BrokerError::Denied(format!("{}: {error}", path.display())))?,
+        (InUrl::None, Some(Login::User { name, password })) => {
+            client.user_and_password(name.clone(), password.reveal())
+        }
+        (InUrl::None, None) => client,
     };
     if let Some(prefix) = &options.inbox_prefix {
         client = client.custom_inbox_prefix(prefix);
-        denials.replies_at(prefix);
+        denials.replies_at(prefix.as_str());
     }
     let (denials, epoch) = (denials.clone(), epoch.clone());
     Ok(client
@@ -239,24 +175,4 @@ fn observe(event: &Event, denials: &Denials, epoch: &watch::Sender<u64>) {
         }
     };
     metrics::connection(kind);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_taken_out_of_the_url() {
-        let user = Address::parse("nats://ann:p%40ss@w:rd@host:4222, nats://other");
-        assert_eq!(user.printable(), "nats://host:4222,nats://other");
-        assert!(user.login == Login::User("ann".to_owned(), "p@ss@w:rd".to_owned()));
-        let token = Address::parse("tls://s%e9cret%2@host");
-        assert_eq!(token.printable(), "tls://host");
-        assert!(token.login == Login::Token("s\u{fffd}cret%2".to_owned()));
-        let none = Address::parse("host:4222");
-        assert_eq!(none.printable(), "nats://host:4222");
-        let shown = masked("nats://ann:p%40ss@w:rd@host:4222, tls://s3cret@other,third:1");
-        assert_eq!(shown, "nats://***@host:4222,tls://***@other,third:1");
-        assert!(none.login == Login::None);
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::Context;
 use redrive_domain::{ids::WorkerId, time::Millis};
 use redrive_gateway::ServeError;
 use redrive_worker::{handler::Handler, handlers};
@@ -11,7 +10,9 @@ use crate::{
     app,
     args::{CoordinatorArgs, DevArgs, GatewayArgs, HttpArg, ProjectorArgs, WorkerArgs},
     exit::{Exit, usage},
-    gateway, http, identity, say,
+    gateway, http, identity,
+    login::Role,
+    say,
     settings::Settings,
     signals,
     system::{Folder, Life, System},
@@ -105,7 +106,7 @@ pub(crate) async fn coordinator(
     let stop = signals::shutdown()?;
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
-    let broker = app::connect(settings, url(settings)).await?;
+    let broker = app::connect(settings, url(settings), Role::Coordinator).await?;
     let name = args.name.unwrap_or_else(|| identity::unique("coordinator"));
     tracing::info!(name, "coordinator");
     let mut config = redrive_coordinator::Config::new(name);
@@ -135,7 +136,7 @@ pub(crate) async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Res
     }
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
-    let broker = app::connect(settings, url(settings)).await?;
+    let broker = app::connect(settings, url(settings), Role::Worker).await?;
     let id = match args.name {
         Some(name) => WorkerId::new(name)?,
         None => identity::worker()?,
@@ -157,10 +158,7 @@ pub(crate) async fn projector(settings: &Settings, args: ProjectorArgs) -> anyho
     let stop = signals::shutdown()?;
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
-    let broker = app::connect(settings, url(settings)).await?;
-    redrive_broker::Broker::ensure(&broker)
-        .await
-        .context("cannot prepare the broker")?;
+    let broker = app::connect(settings, url(settings), Role::Projector).await?;
     tracing::info!(store = ?args.store, "projector");
     let config = redrive_projector::Config {
         data_dir: args.store,
@@ -176,7 +174,7 @@ pub(crate) async fn gateway(settings: &Settings, args: GatewayArgs) -> anyhow::R
     let config = gateway::configured(settings, &args)?;
     let vigil = Vigil::default();
     let _http = serve_http(settings, args.http, &vigil).await?;
-    let broker = app::connect(settings, url(settings)).await?;
+    let broker = app::connect(settings, url(settings), Role::Gateway).await?;
     let vitals = config.vitals.clone();
     let bound = redrive_gateway::bind(broker.clone(), config, stop).await?;
     tracing::info!(url = bound.url(), "gateway");

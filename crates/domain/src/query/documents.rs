@@ -18,6 +18,7 @@ use crate::{
 
 /// Why a unit of a document failed. `failures` tells the rest of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DocumentFailure {
     /// The tier.
     pub tier: TierNum,
@@ -43,6 +44,7 @@ pub struct DocumentFailure {
 
 /// What a job made of a unit of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DocumentOutput {
     /// The job.
     pub job: JobName,

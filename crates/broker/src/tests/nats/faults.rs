@@ -273,7 +273,7 @@ async fn what_is_not_allowed_is_denied_at_once() {
         "it waited for answers"
     );
     let options = ConnectOptions {
-        inbox_prefix: Some("_MINE".to_owned()),
+        inbox_prefix: Some("_MINE".parse().unwrap()),
         ..with_login(&provider, "other:o")
     };
     let other = NatsBroker::connect(options).await.unwrap();

@@ -9,6 +9,8 @@ use redrive_domain::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::login;
+
 /// Documents hold at most so much text of the benchmark's: the limit of inline data is 64 KiB with its quotes.
 const SIZE_MOST: u64 = 60 * 1024;
 
@@ -161,6 +163,15 @@ impl Role {
             Self::Coordinator => "coordinator",
             Self::Worker => "worker",
             Self::Projector => "projector",
+        }
+    }
+
+    /// What it is to the broker.
+    pub(super) const fn login(self) -> login::Role {
+        match self {
+            Self::Coordinator => login::Role::Coordinator,
+            Self::Worker => login::Role::Worker,
+            Self::Projector => login::Role::Projector,
         }
     }
 }

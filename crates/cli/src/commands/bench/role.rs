@@ -48,7 +48,7 @@ pub(super) async fn play(
     let Some(url) = &settings.nats_url else {
         return Err(usage("--role needs --nats-url"));
     };
-    let broker = app::connect(settings, url).await?;
+    let broker = app::connect(settings, url, role.login()).await?;
     let stop = CancellationToken::new();
     let ended = stop.clone();
     tokio::spawn(async move {

@@ -12,6 +12,7 @@ use super::args::Role;
 use crate::{
     app,
     exit::{Exit, failed},
+    login::{self, Login},
     settings::Settings,
 };
 
@@ -64,7 +65,7 @@ impl System {
                 (Some(server), url)
             }
         };
-        let broker = app::connect(settings, &url).await?;
+        let broker = app::connect(settings, &url, login::Role::Operator).await?;
         broker.ensure().await?;
         Ok(Self {
             roles: Vec::new(),
@@ -105,8 +106,19 @@ impl System {
                 .stdout(Stdio::null())
                 .process_group(0)
                 .kill_on_drop(true);
-            if let Some(creds) = &self.settings.creds {
-                command.arg("--creds").arg(creds);
+            match &self.settings.login {
+                Some(Login::Creds(creds)) => {
+                    command.arg("--creds").arg(creds);
+                }
+                Some(Login::User {
+                    name,
+                    password_file,
+                }) => {
+                    command
+                        .env("REDRIVE_NATS_USER", name)
+                        .env("REDRIVE_NATS_PASSWORD_FILE", password_file);
+                }
+                None => {}
             }
             let mut child = command
                 .spawn()

@@ -28,7 +28,7 @@ pub(super) fn unreachable(settings: &Settings, error: &anyhow::Error) -> Finding
     let seen = format!("{error:#}");
     let remedy = match (&settings.nats_url, Exit::of(error)) {
         (Some(_), Exit::NotAllowed) => {
-            "give credentials that may use it: --creds FILE, or user:password@ in --nats-url"
+            "give credentials that may use it: --creds FILE, nats_user and nats_password_file, or user:password@ in --nats-url"
                 .to_owned()
         }
         (Some(url), _) => format!(
