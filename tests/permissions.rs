@@ -91,7 +91,7 @@ impl System {
 
     fn role(&self, role: &str) -> Running {
         let args: &[&str] = match role {
-            "gateway" => &["gateway", "--listen", "127.0.0.1:0", "--auth", "none"],
+            "gateway" => &["gateway", "--listen", "127.0.0.1:0"],
             role => &[role],
         };
         self.home.launch(role, &mut self.command(role, args))
@@ -178,7 +178,7 @@ tr a-z A-Z
 
 /// Asks the gateway, and reads its answer up to a line that has this text.
 #[track_caller]
-fn ask(gateway: &Running, request: &str, body: &str, text: &str) {
+fn ask(gateway: &Running, key: &str, request: &str, body: &str, text: &str) {
     let address = until("the gateway says where it answers", SOON, || {
         let log = gateway.log();
         let (_, rest) = log.split_once("url=\"http://")?;
@@ -190,7 +190,7 @@ fn ask(gateway: &Running, request: &str, body: &str, text: &str) {
         let (host, length) = (&address, body.len());
         write!(
             stream,
-            "{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "{request} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}",
         )
         .ok()?;
@@ -224,18 +224,21 @@ fn everything_works(binary: &Path) {
     }
     system.operator(&["doctor"]).exits(0);
     let gateway = &system.roles[2];
-    ask(gateway, "GET /readyz", "", "200 OK");
+    let create = ["keys", "create", "ci", "--scope", "read,operate"];
+    let key = system.operator(&create).exits(0).stdout;
+    let ask = |request: &str, body: &str, text| ask(gateway, key.trim(), request, body, text);
+    ask("GET /readyz", "", "200 OK");
     let events = format!("GET /v1/batches/{batch}/events");
-    ask(gateway, &events, "", "batch.completed");
+    ask(&events, "", "batch.completed");
     let job = json!({ "name": "fetch", "handler": "fetch" });
     let new = json!({
         "bucket": "texts",
         "pipeline": { "name": "one", "tiers": [{ "name": "fetch", "jobs": [job] }] },
         "documents": [{ "id": "a.txt", "uri": system.home.work().join("a.txt") }],
     });
-    ask(gateway, "POST /v1/batches", &new.to_string(), "201 Created");
+    ask("POST /v1/batches", &new.to_string(), "201 Created");
     system.operator(&["watch", "last"]).exits(0);
-    ask(gateway, "GET /v1/batches", "", "texts");
+    ask("GET /v1/batches", "", "texts");
     for role in &mut system.roles {
         role.interrupt();
         role.end().exits(0);

@@ -79,7 +79,7 @@ impl Exit {
             return Some(match refusal {
                 Refusal::Invalid { .. } => Self::Usage,
                 Refusal::NotFound { .. } => Self::NotFound,
-                Refusal::Conflict { .. } | Refusal::Stale(_) => Self::Conflict,
+                Refusal::Conflict { .. } | Refusal::Stale(_) | Refusal::KeyReused => Self::Conflict,
                 Refusal::NotAllowed { .. } | Refusal::Credits(_) => Self::NotAllowed,
                 Refusal::Unavailable { .. } => Self::Error,
             });

@@ -38,6 +38,7 @@ use self::{load::Loaded, snapshot::Snapshots};
 use crate::{
     dispatch::{Dispatch, JobKey},
     metrics,
+    repeat::Repeats,
     round::{Round, Stamp},
     standby::{Config, SnapshotsKept, Stepped},
     world::{Chance, Clock},
@@ -106,6 +107,7 @@ pub(crate) struct Leader<'a, B> {
     heal_every: Millis,
     healed_at: Timestamp,
     served_at: Timestamp,
+    repeats: Repeats,
 }
 
 impl<'a, B: Broker> Leader<'a, B> {
@@ -147,6 +149,7 @@ impl<'a, B: Broker> Leader<'a, B> {
             heal_every: config.heal_every.into(),
             healed_at: config.clock.now(),
             served_at: Timestamp::default(),
+            repeats: Repeats::default(),
         };
         for key in stale {
             leader.recall(&key).await?;
@@ -334,7 +337,9 @@ impl<'a, B: Broker> Leader<'a, B> {
         }
         let touched = std::mem::take(&mut round.touched);
         let reshaped = std::mem::take(&mut round.reshaped);
-        round.finish(&self.batches).await;
+        let repeats = std::mem::take(&mut round.repeats);
+        round.finish().await;
+        self.repeats.answer(&self.broker, self.shard, repeats).await;
         let now = self.clock.now();
         for key in reshaped {
             self.reshape(&key, now).await;

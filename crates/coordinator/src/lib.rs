@@ -7,6 +7,7 @@
 mod dispatch;
 mod leader;
 pub mod metrics;
+mod repeat;
 mod round;
 pub mod scheduler;
 mod standby;

@@ -13,12 +13,11 @@ use redrive_domain::{
     evolve::{Batches, evolve_among},
     ids::{BatchKey, EventId},
     keys::Keyrings,
-    state::BatchState,
     subject::{self, Shard},
     time::Timestamp,
 };
 
-use crate::world::Chance;
+use crate::{repeat::Repeat, world::Chance};
 
 /// Who asked, and what for.
 #[derive(Debug, Clone)]
@@ -48,7 +47,6 @@ pub(crate) enum Effect {
     /// A request is answered.
     Answer {
         reply: Box<dyn Reply>,
-        batch: BatchKey,
         decided: Box<Result<Accepted, Refusal>>,
     },
 }
@@ -58,6 +56,8 @@ pub(crate) struct Round {
     pub(crate) messages: Vec<Message>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) touched: BTreeSet<BatchKey>,
+    /// Requests that were carried out before: the log tells what they are answered.
+    pub(crate) repeats: Vec<(Box<dyn Reply>, Repeat)>,
     /// Batches of which jobs are not any more what chunks of them were handed out for.
     pub(crate) reshaped: BTreeSet<BatchKey>,
 }
@@ -133,26 +133,32 @@ impl Round {
     /// Takes in what follows from the state of the touched batches.
     pub(crate) fn settle(&mut self, batches: &mut Batches, stamp: &mut Stamp<'_>) {
         for key in self.touched.clone() {
-            for _ in 0..=decide::STEPS {
-                let Some(event) = batches.get(&key).and_then(decide::settle) else {
-                    break;
-                };
-                self.emit(batches, stamp, &key, &Origin::state(), event);
-            }
+            self.settle_one(batches, stamp, &key);
+        }
+    }
+
+    /// The same of one batch.
+    pub(crate) fn settle_one(
+        &mut self,
+        batches: &mut Batches,
+        stamp: &mut Stamp<'_>,
+        key: &BatchKey,
+    ) {
+        for _ in 0..=decide::STEPS {
+            let Some(event) = batches.get(key).and_then(decide::settle) else {
+                return;
+            };
+            self.emit(batches, stamp, key, &Origin::state(), event);
         }
     }
 
     /// Does what had to wait until the round stood in the log.
-    pub(crate) async fn finish(self, batches: &Batches) {
+    pub(crate) async fn finish(self) {
         for effect in self.effects {
             let done = match effect {
                 Effect::Ack(receipt) => receipt.ack().await,
-                Effect::Answer {
-                    reply,
-                    batch,
-                    decided,
-                } => {
-                    let (body, error) = answer(batches.get(&batch), *decided);
+                Effect::Answer { reply, decided } => {
+                    let (body, error) = answer(*decided);
                     reply.send(body, error).await
                 }
             };
@@ -164,25 +170,16 @@ impl Round {
 }
 
 /// The answer to a request, and what of it goes into the headers.
-pub(crate) fn answer(
-    batch: Option<&BatchState>,
-    decided: Result<Accepted, Refusal>,
-) -> (Bytes, Option<(u16, String)>) {
+pub(crate) fn answer(decided: Result<Accepted, Refusal>) -> (Bytes, Option<(u16, String)>) {
     let (answer, error) = match decided {
-        Ok(mut accepted) => {
-            if let Some(batch) = batch {
-                accepted.status = batch.status;
-                accepted.documents = batch.documents;
-            }
-            (Answer::Ok(accepted), None)
-        }
+        Ok(accepted) => (Answer::Ok(accepted), None),
         Err(refusal) => {
             let message = refusal.to_string();
             let code = match refusal {
                 Refusal::Invalid { .. } => 400,
                 Refusal::NotAllowed { .. } | Refusal::Credits(_) => 403,
                 Refusal::NotFound { .. } => 404,
-                Refusal::Conflict { .. } | Refusal::Stale(_) => 409,
+                Refusal::Conflict { .. } | Refusal::Stale(_) | Refusal::KeyReused => 409,
                 Refusal::Unavailable { .. } => 503,
             };
             let line = message.lines().next().unwrap_or_default().to_owned();

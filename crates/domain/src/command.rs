@@ -288,7 +288,7 @@ pub enum Start {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AddDocuments {
-    /// The ordinal that the first of them gets. A page that is there already is not added again; a page beyond the end
+    /// The ordinal that the first of them gets. What of a page is there already is not added again; a page beyond the end
     /// is refused. Without one they go to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<u32>,
@@ -376,6 +376,9 @@ pub struct Accepted {
     /// What it takes of the namespace's credits, where these are limited and it takes any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credits: Option<Charge>,
+    /// Documents that a page added: fewer than it has, where some were there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<u32>,
 }
 
 impl Accepted {
@@ -395,6 +398,7 @@ impl Accepted {
             jobs: Vec::new(),
             heal: None,
             credits: None,
+            added: None,
         }
     }
 }

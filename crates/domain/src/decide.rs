@@ -13,6 +13,7 @@ mod keys;
 mod lost;
 mod outcome;
 mod pause;
+mod repeat;
 mod resubmit;
 mod retry;
 mod segments;
@@ -38,6 +39,7 @@ pub use credits::{Tenant, command_within};
 pub use heal::heal_by_itself;
 pub use lost::{Lost, lost};
 pub use outcome::{OutcomeDecision, outcome};
+pub use repeat::{again_at, as_then};
 pub use retry::difference;
 pub(crate) use retry::preview;
 pub use serving::{ORPHANED_AFTER, serving};
@@ -83,6 +85,7 @@ pub fn command(
             _ => Err(Refusal::no_batch(key)),
         };
     };
+    repeat::refuse_another(&batch.commands, id)?;
     if batch.bucket != *bucket && bucket.as_str() != ANY_BUCKET {
         if let Command::Create(_) = command {
             return Err(Refusal::conflict(format!(

@@ -205,6 +205,34 @@ id!(
     "key"
 );
 
+impl CommandId {
+    /// What ids that are made of keys begin with. No other UUIDv8 does: those that the system makes begin with a log
+    /// sequence, and none will ever be so high.
+    const OF_A_KEY: [u8; 2] = *b"RK";
+
+    /// The id of what somebody asked under a key of their own: ten octets of a hash of the key, and four of a hash of what
+    /// was asked, so that the same key with another request can be told. It is a UUIDv8 (RFC 9562), which takes six bits
+    /// of the ten octets.
+    #[must_use]
+    pub fn of_key(key: [u8; 10], asked: [u8; 4]) -> Self {
+        let mut octets = [0; 16];
+        octets[..2].copy_from_slice(&Self::OF_A_KEY);
+        octets[2..12].copy_from_slice(&key);
+        octets[12..].copy_from_slice(&asked);
+        Self(uuid::Builder::from_custom_bytes(octets).into_uuid())
+    }
+
+    /// Whether both are of the same key, and of different requests.
+    #[must_use]
+    pub fn contradicts(self, other: Self) -> bool {
+        let (ours, theirs) = (self.0.as_bytes(), other.0.as_bytes());
+        ours[..2] == Self::OF_A_KEY
+            && self.0.get_version_num() == 8
+            && ours[..12] == theirs[..12]
+            && ours[12..] != theirs[12..]
+    }
+}
+
 /// A batch with its place: what all its events have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -241,6 +269,19 @@ mod tests {
             assert!(Namespace::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Namespace::new("Team_1-a").unwrap().as_str(), "Team_1-a");
+    }
+
+    #[test]
+    fn only_ids_of_one_key_can_contradict_each_other() {
+        let id = |key: u8, asked: u8| CommandId::of_key([key; 10], [asked; 4]);
+        assert!(id(1, 1).contradicts(id(1, 2)));
+        assert!(!id(1, 1).contradicts(id(1, 1)));
+        assert!(!id(1, 1).contradicts(id(2, 2)));
+        let of_delivery = |last: u64| {
+            let number = 7u128 << 64 | u128::from(last);
+            CommandId(uuid::Builder::from_custom_bytes(number.to_be_bytes()).into_uuid())
+        };
+        assert!(!of_delivery(1).contradicts(of_delivery(2)));
     }
 
     #[test]

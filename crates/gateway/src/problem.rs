@@ -185,6 +185,7 @@ impl Problem {
             Refusal::NotAllowed { message } => Self::NotAllowed { message },
             Refusal::Credits(shortage) => Self::Credits(shortage),
             Refusal::Unavailable { message } => Self::Unavailable { message },
+            Refusal::KeyReused => Self::KeyReused,
         }
     }
 

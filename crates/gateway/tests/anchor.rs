@@ -134,6 +134,38 @@ async fn a_batch_of_which_nothing_came_has_failed_and_can_be_retried() {
 }
 
 #[tokio::test]
+async fn each_round_has_as_many_attempts_as_the_retry_says() {
+    let job = json!({
+        "handler": "work", "max_attempts": 2, "backoff": { "base": "10ms", "max": "20ms" },
+    });
+    let pipeline = json!({ "name": "two", "tiers": [{ "jobs": [job] }] });
+    let world = World::with(config("anchor", pipeline)).await;
+    world.fail("session-0", "timeout");
+    let batch = create(&world, 1).await;
+    until_over(&world, &batch).await;
+    let after = |retry_count: u32| {
+        let (world, batch) = (&world, &batch);
+        async move {
+            let over = |batch: &Value| {
+                let data = &batch["data"];
+                data["status"] == "failed" && data["sessions"][0]["retry_count"] == retry_count
+            };
+            world.until(&of(batch), over).await;
+            let failures = format!("/v1/batches/{batch}/failures");
+            let failures = world.get(&failures).await.is(200);
+            failures["items"][0]["attempts"].clone()
+        }
+    };
+    assert_eq!(after(0).await, 2);
+    // The default of a retry is one attempt, whatever the job has.
+    world.post(&retry_of(&batch), json!({})).await.is(200);
+    assert_eq!(after(1).await, 3);
+    let three = json!({ "max_retries": 3 });
+    world.post(&retry_of(&batch), three).await.is(200);
+    assert_eq!(after(2).await, 6);
+}
+
+#[tokio::test]
 async fn errors_are_theirs() {
     let world = world().await;
     let batch = create(&world, 1).await;

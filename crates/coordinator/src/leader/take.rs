@@ -6,6 +6,7 @@ use redrive_domain::{
     decide::{self, Now},
     event::{Cause, Event},
     ids::{BatchId, BatchKey, CommandId, Namespace},
+    state::BatchState,
     subject::{self, CommandAddress},
     text::is_harmful,
     units::UnitSet,
@@ -17,8 +18,17 @@ use super::{Leader, heal::origin_of};
 use crate::{
     dispatch::{Finding, pool_of},
     metrics,
+    repeat::Repeat,
     round::{Effect, Origin, Round, Stamp},
 };
+
+/// A command that is carried out.
+enum Decided {
+    /// Now, or before where the state still tells what it was answered.
+    Now(Box<Accepted>),
+    /// Before: the log tells.
+    Before(Box<Repeat>),
+}
 
 impl<B: Broker> Leader<'_, B> {
     pub(super) async fn take_delivery(
@@ -71,12 +81,20 @@ impl<B: Broker> Leader<'_, B> {
     ) -> Result<(), BrokerError> {
         ::metrics::counter!(metrics::INPUTS, "kind" => "request").increment(1);
         let id = CommandId(self.chance.id(self.clock.now()));
-        let (_, batch, _, decided) = self
+        let (_, _, _, decided) = self
             .take_command(&request.subject, &request.payload, request.trace, id, round)
             .await?;
+        let reply = request.reply;
+        let decided = match decided {
+            Ok(Decided::Before(repeat)) => {
+                round.repeats.push((reply, *repeat));
+                return Ok(());
+            }
+            Ok(Decided::Now(accepted)) => Ok(*accepted),
+            Err(refusal) => Err(refusal),
+        };
         round.effects.push(Effect::Answer {
-            reply: request.reply,
-            batch,
+            reply,
             decided: Box::new(decided),
         });
         Ok(())
@@ -94,7 +112,7 @@ impl<B: Broker> Leader<'_, B> {
             Option<CommandAddress>,
             BatchKey,
             Origin,
-            Result<Accepted, Refusal>,
+            Result<Decided, Refusal>,
         ),
         BrokerError,
     > {
@@ -133,29 +151,42 @@ impl<B: Broker> Leader<'_, B> {
                     keys: self.keys.of(&key.namespace),
                 };
                 let now = self.clock.now();
-                match decide::command_within(
-                    tenant,
-                    now,
-                    batch,
-                    &key,
-                    &address.bucket,
-                    id,
-                    &command,
-                ) {
-                    Err(Refusal::Stale(stale)) => Err(Refusal::Stale(
+                let before = batch.and_then(|batch| Some((batch, batch.remembered(id)?)));
+                let decided =
+                    decide::command_within(tenant, now, batch, &key, &address.bucket, id, &command);
+                match (decided, before) {
+                    (Err(Refusal::Stale(stale)), _) => Err(Refusal::Stale(
                         self.difference(&key, stale, &command).await?,
                     )),
-                    Ok(decision) if command.verb() == Verb::Heal => {
-                        self.carry_out(&key, &decision.events).await;
-                        Ok(decision)
+                    (Err(refusal), _) => Err(refusal),
+                    (Ok(_), Some((batch, seq))) => Ok(Err(
+                        match decide::again_at(batch, tenant.ledger, seq, &command) {
+                            Some(accepted) => Decided::Now(Box::new(accepted)),
+                            None => Decided::Before(Box::new(Repeat {
+                                key: key.clone(),
+                                id,
+                                seq,
+                                command,
+                            })),
+                        },
+                    )),
+                    (Ok(decision), None) => {
+                        if command.verb() == Verb::Heal {
+                            self.carry_out(&key, &decision.events).await;
+                        }
+                        Ok(Ok(decision))
                     }
-                    decided => decided,
                 }
             }
             Err(refusal) => Err(refusal),
         };
         let decided = decided.and_then(|decision| {
+            let decision = match decision {
+                Ok(decision) => decision,
+                Err(before) => return Ok(before),
+            };
             let mut accepted = decision.accepted;
+            let does_something = !decision.events.is_empty();
             for event in decision.events {
                 // What cannot stand in the log has not been accepted.
                 let origin = origin_of(&origin, &event);
@@ -168,7 +199,12 @@ impl<B: Broker> Leader<'_, B> {
             if let Some(trace) = &origin.trace {
                 self.traces.insert(key.clone(), trace.clone());
             }
-            Ok(accepted)
+            // Told as it is right after the decision, not after what else this round brings: asked again, it is told the same.
+            if does_something && let Some(batch) = self.settle_at_once(round, &key) {
+                accepted.status = batch.status;
+                accepted.documents = batch.documents;
+            }
+            Ok(Decided::Now(Box::new(accepted)))
         });
         let decided = decided.map_err(Refusal::bounded);
         if let Err(refusal) = &decided {
@@ -220,6 +256,21 @@ impl<B: Broker> Leader<'_, B> {
             keys: &mut self.keys,
         };
         round.emit(&mut self.batches, &mut stamp, key, origin, event)
+    }
+
+    /// What follows from a decision by itself.
+    fn settle_at_once(&mut self, round: &mut Round, key: &BatchKey) -> Option<&BatchState> {
+        let mut stamp = Stamp {
+            shard: self.shard,
+            now: self.clock.now(),
+            chance: self.chance,
+            last_seq: self.last_seq,
+            max_payload: self.broker.info().max_payload,
+            ledgers: &mut self.ledgers,
+            keys: &mut self.keys,
+        };
+        round.settle_one(&mut self.batches, &mut stamp, key);
+        self.batches.get(key)
     }
 
     async fn take_outcome(
@@ -309,5 +360,6 @@ fn code_of(refusal: &Refusal) -> &'static str {
         Refusal::NotAllowed { .. } => "not_allowed",
         Refusal::Credits(_) => "credits_exhausted",
         Refusal::Unavailable { .. } => "unavailable",
+        Refusal::KeyReused => "key_reused",
     }
 }

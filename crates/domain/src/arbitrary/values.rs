@@ -208,6 +208,7 @@ pub(super) fn refusal() -> impl Strategy<Value = Refusal> {
                 missing: takes.saturating_sub(left),
             })
         }),
+        Just(Refusal::KeyReused),
     ]
 }
 

@@ -54,6 +54,11 @@ pub enum Refusal {
         /// Why.
         message: String,
     },
+    /// The key of this command's id came with another request before.
+    #[error(
+        "the key of this command's id came with another request before: take a new key for each request"
+    )]
+    KeyReused,
 }
 
 /// What a command would take of a month's credits that are not there.
@@ -119,9 +124,11 @@ pub struct Stale {
     pub added: u64,
     /// The first documents of those that are gone.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub gone_documents: UnitSet,
     /// The first documents of those that were added.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub added_documents: UnitSet,
 }
 
@@ -189,7 +196,7 @@ impl Refusal {
                     });
                 }
             }
-            Self::Stale(_) | Self::Credits(_) => {}
+            Self::Stale(_) | Self::Credits(_) | Self::KeyReused => {}
             Self::NotFound { what } => cut(what),
             Self::Conflict { message }
             | Self::NotAllowed { message }

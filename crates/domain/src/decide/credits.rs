@@ -1,6 +1,6 @@
 //! Reserving credits for what begins, and ending what was reserved when a batch is over.
 
-use super::{Decision, command, keys, retry};
+use super::{Decision, command, keys, repeat, retry};
 use crate::{
     canary::Part,
     command::{Accepted, Command, Refusal, SetCredits, Start},
@@ -72,6 +72,7 @@ fn set_credits(
         return Err(Refusal::invalid("limit", message));
     }
     let there = ledger.cloned().unwrap_or_default();
+    repeat::refuse_another(&there.commands, id)?;
     let so_already = (there.limit == set.limit).then_some(there.limit_seq);
     if let Some(seq) = there.remembered(id).or(so_already) {
         return Ok(Decision {

@@ -32,7 +32,9 @@ pub(super) fn add(batch: &BatchState, add: &AddDocuments) -> Result<Decision, Re
             Refusal::invalid("documents", message)
         })?;
     if end <= has {
-        return Ok(batch.repeated(batch.last_seq));
+        let mut decision = batch.repeated(batch.last_seq);
+        decision.accepted.added = Some(0);
+        return Ok(decision);
     }
     if batch.submitted {
         return Err(Refusal::conflict(format!(
@@ -41,7 +43,7 @@ pub(super) fn add(batch: &BatchState, add: &AddDocuments) -> Result<Decision, Re
         )));
     }
     refuse_if_cancelled(batch, "added to")?;
-    if first != has {
+    if first > has {
         return Err(Refusal::conflict(format!(
             "first is {first}, but the batch has {has} documents: the next page begins at {has}"
         )));
@@ -61,8 +63,18 @@ pub(super) fn add(batch: &BatchState, add: &AddDocuments) -> Result<Decision, Re
     if !errors.is_empty() {
         return Err(Refusal::Invalid { errors });
     }
+    // A page may have been cut elsewhere when it was handed over before: what of it is there stays as it is.
+    let there = usize::try_from(has - first).unwrap_or(usize::MAX);
+    let rest;
+    let documents = match there {
+        0 => &add.documents,
+        _ => {
+            rest = add.documents.get(there..).unwrap_or_default().to_vec();
+            &rest
+        }
+    };
     let documents =
-        Packed::new(&add.documents).map_err(|e| Refusal::invalid("documents", e.to_string()))?;
+        Packed::new(documents).map_err(|e| Refusal::invalid("documents", e.to_string()))?;
     if documents.size() > PAGE_BYTES {
         let size = documents.size();
         let message = format!("take {size} bytes together: a page takes at most {PAGE_BYTES}");
@@ -70,10 +82,11 @@ pub(super) fn add(batch: &BatchState, add: &AddDocuments) -> Result<Decision, Re
     }
     let mut accepted = batch.accepted();
     accepted.documents = end;
+    accepted.added = Some(end - has);
     Ok(Decision {
         events: vec![Event::DocumentsAdded {
-            first,
-            count: end - first,
+            first: has,
+            count: end - has,
             documents,
         }],
         accepted,

@@ -302,6 +302,60 @@ fn finding(out: &Out, case: &Case, units: &UnitSet, fixed: bool) -> StuckFinding
     }
 }
 
+/// What a look found that led to these events, as far as they tell: not how many chunks it looked at, nor when somebody
+/// was last heard of. `at` is when it was told.
+pub(super) fn told(action: HealAction, at: Timestamp, events: &[Event]) -> Healed {
+    let mut healed = Healed {
+        action,
+        chunks: 0,
+        stuck: Vec::new(),
+        duplicates: Vec::new(),
+        more: 0,
+    };
+    for event in events {
+        match event {
+            Event::StuckDetected {
+                attempt,
+                units,
+                reason,
+                since,
+                fixed,
+                ..
+            } => healed.stuck.push(StuckFinding {
+                tier: attempt.tier,
+                job: attempt.job.clone(),
+                chunk: attempt.chunk,
+                attempt: attempt.number,
+                units: units.clone(),
+                reason: *reason,
+                since: *since,
+                worker: attempt.worker.clone(),
+                taken_at: None,
+                alive_at: None,
+                fixed: *fixed,
+            }),
+            Event::DuplicatesKilled {
+                tier,
+                job,
+                units,
+                kept,
+                superseded,
+                ..
+            } => healed.duplicates.push(DuplicateFinding {
+                tier: *tier,
+                job: job.clone(),
+                units: units.clone(),
+                kept: kept.clone(),
+                superseded: superseded.clone(),
+                since: at,
+            }),
+            _ => {}
+        }
+    }
+    healed.chunks = healed.stuck.len() as u64;
+    healed
+}
+
 fn kill(
     batch: &BatchState,
     seen: &Seen,

@@ -54,6 +54,7 @@ fn every_answer_reads_back() {
             takes: 3,
             missing: 2,
         }),
+        Refusal::KeyReused,
     ] {
         let message = refusal.to_string();
         let answer: Answer<u32> = Answer::Error { refusal, message };

@@ -143,3 +143,25 @@ fn a_page_that_is_wrong_is_refused_as_anything_else_is() {
         assert!(errors[0].message.contains(named), "{body}: {errors:?}");
     }
 }
+
+#[test]
+fn a_key_that_comes_again_with_another_request_is_refused() {
+    let id = |key: u8, asked: u8| CommandId::of_key([key; 10], [asked; 4]);
+    let mut story = given("a").documents(3);
+    let batch = story.state().clone();
+    let asked = |id| {
+        let bucket = Bucket::new(ANY_BUCKET).unwrap();
+        command(Some(&batch), &key(), &bucket, id, &Command::Retry(retry()))
+    };
+    assert!(asked(id(1, 1)).is_ok());
+    let events = asked(id(1, 1)).unwrap().events;
+    story.append(events, Cause::Command(id(1, 1)));
+    let batch = story.state().clone();
+    let asked = |id| {
+        let bucket = Bucket::new(ANY_BUCKET).unwrap();
+        command(Some(&batch), &key(), &bucket, id, &Command::Retry(retry()))
+    };
+    assert!(asked(id(1, 1)).unwrap().accepted.repeated);
+    assert_eq!(asked(id(1, 2)), Err(Refusal::KeyReused));
+    assert!(!asked(id(2, 2)).unwrap().accepted.repeated);
+}

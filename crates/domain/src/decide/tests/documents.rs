@@ -33,13 +33,26 @@ fn pages_follow_each_other_and_a_page_that_is_there_is_not_added_again() {
 }
 
 #[test]
-fn a_page_beyond_the_end_or_across_it_is_a_conflict_that_says_where_to_go_on() {
+fn a_page_beyond_the_end_is_a_conflict_that_says_where_to_go_on() {
     given("a")
         .command(page(0, 10))
         .command(page(11, 5))
-        .refused("conflict", "the next page begins at 10")
-        .command(page(5, 10))
         .refused("conflict", "the next page begins at 10");
+}
+
+#[test]
+fn of_a_page_that_is_there_in_part_the_rest_is_added() {
+    let story = given("a")
+        .command(page(0, 10))
+        .command(page(5, 10))
+        .accepted();
+    assert_eq!(story.answer().added, Some(5));
+    let story = story.command(page(0, 15)).repeated();
+    assert_eq!(story.answer().added, Some(0));
+    let state = story.state();
+    assert_eq!(state.documents, 15);
+    let runs: Vec<_> = state.pages.between(0, 14).map(|(a, b, _)| (a, b)).collect();
+    assert_eq!(runs, [(0, 9), (10, 14)]);
 }
 
 #[test]

@@ -159,6 +159,7 @@ fn a_command_acts_once_and_stands_in_the_log_when_it_is_acknowledged() {
         cancelled_documents: None,
         heal: None,
         credits: None,
+        added: None,
         cancelled_units: None,
     };
     let early = log.history.acknowledged(&key, id, &accepted(3));
@@ -196,6 +197,7 @@ fn a_preview_does_nothing() {
         cancelled_documents: None,
         heal: None,
         credits: None,
+        added: None,
         cancelled_units: None,
     };
     assert_eq!(log.history.acknowledged(&key, id, &preview), None);
