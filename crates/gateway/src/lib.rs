@@ -8,8 +8,10 @@
 
 mod caller;
 mod config;
+mod dev;
 mod dialects;
 mod extract;
+mod guard;
 mod health;
 mod ids;
 mod keys;
@@ -29,7 +31,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Method, header},
-    middleware::from_fn,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use redrive_broker::nats::NatsBroker;
@@ -80,7 +82,8 @@ pub(crate) fn service(gateway: Shared) -> Router {
         .merge(health::router())
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method);
-    finish(router)
+    let guard = from_fn_with_state(gateway.clone(), guard::watch);
+    finish(router.layer(guard))
         .layer(option_layer(cors))
         .layer(from_fn(metrics::observe))
         .with_state(gateway)
