@@ -12,6 +12,7 @@ pub(crate) fn tidy(document: &mut Value) {
         if let Some(Value::String(text)) = object.get_mut("description") {
             *text = prose(text);
         }
+        unsigned(object);
     });
 }
 
@@ -29,12 +30,26 @@ pub(crate) fn each_object(value: &mut Value, visit: &mut impl FnMut(&mut Map<Str
     }
 }
 
+/// What is never below zero is derived with the format of a number that may be, and is half as large then.
+fn unsigned(object: &mut Map<String, Value>) {
+    if object.get("minimum").and_then(Value::as_u64) != Some(0) {
+        return;
+    }
+    if let Some(Value::String(format)) = object.get_mut("format")
+        && matches!(format.as_str(), "int32" | "int64")
+    {
+        format.insert(0, 'u');
+    }
+}
+
 /// What a number of the code is in a schema.
 fn number(name: &str) -> Option<Value> {
     let whole = |format: &str| json!({ "type": "integer", "format": format, "minimum": 0 });
     match name {
-        "u8" | "u16" | "u32" => Some(whole("int32")),
-        "u64" => Some(whole("int64")),
+        "u8" => Some(whole("uint8")),
+        "u16" => Some(whole("uint16")),
+        "u32" => Some(whole("uint32")),
+        "u64" => Some(whole("uint64")),
         "f64" => Some(json!({ "type": "number", "format": "double" })),
         _ => None,
     }
@@ -125,7 +140,7 @@ mod tests {
         });
         tidy(&mut document);
         let tier = json!({
-            "type": "integer", "format": "int32", "minimum": 0, "description": "The tier."
+            "type": "integer", "format": "uint16", "minimum": 0, "description": "The tier."
         });
         let schemas = &document["components"]["schemas"];
         assert_eq!(schemas["Job"]["properties"]["tier"], tier);

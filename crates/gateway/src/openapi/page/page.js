@@ -21,7 +21,7 @@ function h(tag, attributes, ...children) {
     else if (value === true) element.setAttribute(key, "");
     else if (value !== false && value != null) element.setAttribute(key, value);
   }
-  element.append(...children.flat().filter((child) => child != null && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
   return element;
 }
 
@@ -35,16 +35,18 @@ const resolve = (value) => {
 };
 const nameOf = (schema) => (schema && schema.$ref ? schema.$ref.split("/").pop() : "");
 
-// Text with `code`, **bold**, [links](…), lists and paragraphs.
-function prose(text) {
-  const inline = (line) =>
-    line.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\(https?:[^)\s]+\))/).map((part) => {
+// A line with `code`, **bold** and [links](…).
+const inline = (line) =>
+  line.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\(https?:[^)\s]+\))/).map((part) => {
       const link = /^\[([^\]]+)\]\((https?:[^)\s]+)\)$/.exec(part);
       if (link) return h("a", { href: link[2], rel: "noreferrer" }, link[1]);
       if (/^`.+`$/.test(part)) return h("code", {}, part.slice(1, -1));
       if (/^\*\*.+\*\*$/.test(part)) return h("b", {}, part.slice(2, -2));
       return part;
     });
+
+// Such lines, in lists and paragraphs.
+function prose(text) {
   return h("div.desc", {}, (text || "").split(/\n\s*\n/).filter((part) => part.trim()).map((part) => {
     const lines = part.split("\n");
     if (lines.every((line) => /^\s*[-*] /.test(line))) {
@@ -331,7 +333,7 @@ function operationCard({ path, method, operation, id }) {
         const kinds = Object.entries(response.content || {});
         const good = status.startsWith("2");
         return h("details.response", { open: good && kinds.length > 0 },
-          h("summary", {}, h(good ? "span.status.good" : "span.status", {}, status), h("span", {}, (response.description || "").split("\n")[0]), h("span.dim.mono", {}, kinds.map(([type]) => type).join(", "))),
+          h("summary", {}, h(good ? "span.status.good" : "span.status", {}, status), h("span", {}, inline((response.description || "").split("\n")[0])), h("span.dim.mono", {}, kinds.map(([type]) => type).join(", "))),
           kinds.map(([, media]) => (media.schema ? schemaBox(media.schema) : "")));
       }),
       tryIt(path, method, operation)));
@@ -348,7 +350,7 @@ function accessCard() {
     try { access[name] = sessionStorage.getItem(`redrive.${name}`) || ""; } catch { /* nothing is kept */ }
   }
   return h("div.card.access", {}, h("h3", {}, "Access"),
-    h("span.dim", {}, "For requests that are sent from this page. Kept in this tab only. A gateway of `redrive dev` asks for no key."),
+    h("span.dim", {}, "For requests that are sent from this page. Kept in this tab only. A gateway of ", h("code", {}, "redrive dev"), " asks for no key."),
     h("div.fields", {},
       h("label", {}, h("b", {}, "API key"), h("input.mono", { type: "password", autocomplete: "off", value: access.key, oninput: remember("key") })),
       h("label", {}, h("b", {}, "X-Namespace"), h("input.mono", { value: access.namespace, placeholder: "that of the key", autocomplete: "off", spellcheck: "false", oninput: remember("namespace") }))));
