@@ -270,7 +270,7 @@ async fn keys_are_made_listed_and_ended_over_http_and_no_secret_is_kept() {
         until: Some(last),
         filter: None,
     });
-    let secrets = [&admin[..], key, short].map(|key| key[key.len() - 64..].as_bytes().to_vec());
+    let secrets = [&admin[..], key, short].map(|key| key.as_bytes()[key.len() - 64..].to_vec());
     let mut entries = 0;
     while let Some(entry) = log.next().await {
         let payload = entry.unwrap().payload;
