@@ -9,8 +9,10 @@
 mod asyncapi;
 mod caller;
 mod config;
+mod dev;
 mod dialects;
 mod extract;
+mod guard;
 mod health;
 mod ids;
 mod keys;
@@ -30,7 +32,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Method, header},
-    middleware::from_fn,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use redrive_broker::nats::NatsBroker;
@@ -44,7 +46,7 @@ use crate::{problem::Problem, surface::Surface};
 pub use asyncapi::document as asyncapi;
 pub use config::{Auth, Config, InvalidOrigin, Origin, RATE, Tls};
 pub use health::Vitals;
-pub use openapi::document as openapi;
+pub use openapi::document;
 pub use server::{Bound, ServeError, bind};
 pub use tls::TlsError;
 
@@ -83,7 +85,8 @@ pub(crate) fn service(gateway: Shared) -> Router {
         .merge(health::router())
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method);
-    finish(router)
+    let guard = from_fn_with_state(gateway.clone(), guard::watch);
+    finish(router.layer(guard))
         .layer(option_layer(cors))
         .layer(from_fn(metrics::observe))
         .with_state(gateway)

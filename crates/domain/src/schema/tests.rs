@@ -11,6 +11,7 @@ use crate::{
     },
     diagnosis::Diagnosis,
     event::Envelope,
+    keys::KeyView,
     presence::Presence,
     query::{
         BatchSummary, BatchView, CreditsView, Diff, DocumentRow, FailureRow, ListBatches,
@@ -58,6 +59,7 @@ fn all() -> Schemas {
         Envelope,
         Heal,
         Heartbeat,
+        KeyView,
         ListBatches,
         ListChanges,
         ListDocuments,
@@ -139,4 +141,8 @@ fn what_a_schema_shows_as_an_example_is_one() {
     examples_of::<At>();
     examples_of::<Millis>();
     examples_of::<UnitSet>();
+    examples_of::<KeyId>();
+    examples_of::<KeyName>();
+    examples_of::<SecretHash>();
+    examples_of::<Scopes>();
 }

@@ -340,3 +340,60 @@ async fn retry(
         message: format!("Retrying {retried_sessions} failed sessions{kept}"),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schema itself, where there is a reference to it.
+    fn schema<'a>(document: &'a Value, place: &'a Value) -> &'a Value {
+        match place["$ref"].as_str() {
+            Some(name) => {
+                let name = name.rsplit('/').next().unwrap_or_default();
+                &document["components"]["schemas"][name]
+            }
+            None => place,
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_retry_is_what_their_documents_say() {
+        let document = crate::document();
+        let retry = &document["paths"]["/v1/batch-sessions/{batch_id}/retry"]["post"];
+        assert_eq!(retry["parameters"][0]["name"], "batch_id");
+        assert_eq!(retry["requestBody"]["required"], true);
+        let json = |it: &'static str| {
+            let place = retry.pointer(it).unwrap_or_else(|| panic!("{it} is there"));
+            schema(&document, &place["content"]["application/json"]["schema"])
+        };
+        let body = json("/requestBody");
+        assert!(body.get("required").is_none(), "{body}");
+        let most = &body["properties"]["max_retries"];
+        assert_eq!((&most["minimum"], &most["maximum"]), (&json!(1), &json!(3)));
+        assert_eq!(most["default"], 1);
+        let only = &body["properties"]["retry_failed_only"];
+        assert_eq!(
+            (&only["type"], &only["default"]),
+            (&json!("boolean"), &json!(true))
+        );
+        // The other answers in `data` do not stand in its place.
+        let data = schema(&document, &json("/responses/200")["properties"]["data"]);
+        let fields = data["properties"].as_object();
+        let fields: Vec<_> = fields.into_iter().flat_map(|it| it.keys()).collect();
+        assert_eq!(
+            fields,
+            ["batch_id", "message", "retried_sessions", "status"]
+        );
+        for status in [
+            "/responses/400",
+            "/responses/401",
+            "/responses/404",
+            "/responses/500",
+        ] {
+            let error = &json(status)["properties"]["error"];
+            let error = schema(&document, error)["properties"].as_object();
+            let fields: Vec<_> = error.into_iter().flat_map(|it| it.keys()).collect();
+            assert_eq!(fields, ["code", "message"], "{status}");
+        }
+    }
+}

@@ -151,7 +151,7 @@ impl Dialect {
             min_seq: None,
             at: Some(At::Seq(view.last_seq)),
         };
-        let rows = caller.client.all_documents(query).take(self.most);
+        let rows = caller.client.pages(query).take(self.most);
         rows.map_err(Problem::from)
     }
 
@@ -201,7 +201,7 @@ impl Dialect {
             limit: Some(PAGE_MAX),
             ..ListBatches::default()
         };
-        let batches = caller.client.batches(query).take(LISTED);
+        let batches = caller.client.pages(query).take(LISTED);
         let batches: Vec<BatchSummary> = batches.map_err(Problem::from).try_collect().await?;
         let made = batches.into_iter();
         Ok(made

@@ -314,3 +314,30 @@ async fn retry(
     };
     Ok((StatusCode::ACCEPTED, Answer(requeued)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_retry_is_what_their_documents_say() {
+        let document = crate::document();
+        let retry = &document["paths"]["/api/batch/scrape/{batchId}/retry"]["post"];
+        assert!(retry.get("requestBody").is_none());
+        assert_eq!(retry["parameters"][0]["name"], "batchId");
+        assert_eq!(retry["parameters"][0]["schema"]["format"], "uuid");
+        let schema = |status: &str| {
+            let content = &retry["responses"][status]["content"]["application/json"];
+            let name = content["schema"]["$ref"].as_str().unwrap_or_default();
+            let name = name.rsplit('/').next().unwrap_or_default();
+            &document["components"]["schemas"][name]
+        };
+        let requeued = schema("202")["properties"].as_object();
+        let fields: Vec<_> = requeued.into_iter().flat_map(|it| it.keys()).collect();
+        assert_eq!(fields, ["retriedCount", "status"]);
+        for status in ["400", "401", "403", "404"] {
+            let required = &schema(status)["required"];
+            assert_eq!(*required, json!(["status", "message"]), "{status}");
+        }
+    }
+}
