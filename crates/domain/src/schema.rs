@@ -81,9 +81,8 @@ texts! {
     ChunkId: id("A chunk of work handed to a worker.");
     CommandId: id("A command. The same id twice is done once.");
     EventId: id("An event.");
-    KeyId: id("A key.");
-    SecretHash: text("The SHA-256 of a secret.", "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08").pattern(Some("^sha256:[0-9a-f]{64}$"));
-    Scopes: ArrayBuilder::new().description(Some("What a key allows; none implies another.")).items(Ref::from_schema_name(Scope::name())).min_items(Some(1));
+    KeyId: id("A key to the HTTP interface. It is no secret.");
+    SecretHash: text("The SHA-256 of a key as it is sent, in base 16.", HASH).pattern(Some("^sha256:[0-9a-f]{64}$"));
     Timestamp: known(text("A time, to the millisecond, in UTC.", "2026-01-31T12:00:00.250Z"), "date-time");
     Month: text("A month of the calendar, in UTC.", "2026-11").pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$"));
     Share: text("A part of a whole, from 0.01% to 100%.", "12.5%").pattern(Some("^[0-9]{1,3}(\\.[0-9]{1,2})?%$"));
@@ -97,6 +96,7 @@ Plan: ObjectBuilder::new()
     At: text("A moment: a log sequence, or a time as RFC 3339.", "120");
     Millis: whole().description(Some("A span of time in milliseconds.")).examples([30_000]);
     UnitSet: ranges();
+    Ranges: ranges();
     SegmentRun: whole_tuple("A run of segments: its first and last unit, the document of the first, and which of that \
         document's segments the first is.", 4);
     Span: Schema::AnyOf(
@@ -107,6 +107,13 @@ Plan: ObjectBuilder::new()
             .build(),
     );
 }
+
+/// Of the empty text.
+const HASH: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// A set that is ranges in every format; a [`UnitSet`] is so in JSON alone. Only its schema is of use.
+#[derive(Debug)]
+pub struct Ranges(());
 
 /// A span of time as people may write it. Only its schema is of use.
 #[derive(Debug)]
@@ -127,6 +134,25 @@ fn ranges() -> ArrayBuilder {
         ))
         .items(whole_tuple("The first and the last.", 2))
         .examples([serde_json::json!([[0, 99], [250, 250]])])
+}
+
+impl PartialSchema for Scopes {
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new()
+            .description(Some(
+                "What a key is good for. None of them includes another.",
+            ))
+            .items(Ref::from_schema_name(Scope::name()))
+            .min_items(Some(1))
+            .examples([serde_json::json!(["read", "operate"])])
+            .into()
+    }
+}
+
+impl ToSchema for Scopes {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Scope::name().into(), Scope::schema()));
+    }
 }
 
 /// Documents in a [`crate::packed::Packed`]. Only its schema is of use.

@@ -17,6 +17,8 @@ const REQUESTS: &str = "redrive_gateway_requests_total";
 const SECONDS: &str = "redrive_gateway_request_seconds";
 /// Connections that are open.
 const CONNECTIONS: &str = "redrive_gateway_connections";
+/// Requests that were turned away for who asked, by reason.
+const TURNED_AWAY: &str = "redrive_gateway_turned_away_total";
 
 /// All of this crate.
 pub const METRICS: &[Described] = &[
@@ -31,11 +33,21 @@ pub const METRICS: &[Described] = &[
         "Time until the head of the answer",
     ),
     Described::gauge(CONNECTIONS, &[], "Connections that are open"),
+    Described::counter(
+        TURNED_AWAY,
+        &["reason"],
+        "Requests that were turned away for who asked",
+    ),
 ];
 
 /// So many connections more, or fewer, are open.
 pub(crate) fn connections(change: f64) {
     metrics::gauge!(CONNECTIONS).increment(change);
+}
+
+/// Somebody may not ask.
+pub(crate) fn turned_away(reason: &'static str) {
+    metrics::counter!(TURNED_AWAY, "reason" => reason).increment(1);
 }
 
 /// Counts a request and takes its time.

@@ -2,6 +2,7 @@
 
 pub(crate) mod error;
 mod events;
+mod keys;
 mod read;
 mod write;
 
@@ -16,4 +17,5 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
         .merge(read::router())
         .merge(events::router())
         .merge(write::router())
+        .merge(keys::router())
 }

@@ -10,6 +10,7 @@ use crate::{
 
 /// Make a key. Whoever asks has made the secret, and nobody else ever sees it: the command carries its hash alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// What it is known by; the same key twice is made once.
@@ -46,6 +47,7 @@ impl From<CreateKey> for NewKey {
 
 /// End a key. It cannot be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RevokeKey {
     /// Which.

@@ -10,6 +10,7 @@ use crate::{
 
 /// A key without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct KeyView {
     /// What it is known by.
     pub id: KeyId,

@@ -6,11 +6,12 @@ use serde_json::Value;
 use super::*;
 use crate::{
     command::{
-        Accepted, AddDocuments, Cancel, Create, Heal, Pause, Refusal, Resume, Retry, SetCredits,
-        Submit,
+        Accepted, AddDocuments, Cancel, Create, CreateKey, Heal, Pause, Refusal, Resume, Retry,
+        RevokeKey, SetCredits, Submit,
     },
     diagnosis::Diagnosis,
     event::Envelope,
+    keys::KeyView,
     presence::Presence,
     query::{
         BatchSummary, BatchView, CreditsView, Diff, DocumentRow, FailureRow, ListBatches,
@@ -51,12 +52,14 @@ fn all() -> Schemas {
         Cancel,
         Chunk,
         Create,
+        CreateKey,
         CreditsView,
         Diagnosis,
         Diff,
         Envelope,
         Heal,
         Heartbeat,
+        KeyView,
         ListBatches,
         ListChanges,
         ListDocuments,
@@ -72,6 +75,7 @@ fn all() -> Schemas {
         Refusal,
         Resume,
         Retry,
+        RevokeKey,
         SetCredits,
         Signal,
         StatePiece,
@@ -137,4 +141,8 @@ fn what_a_schema_shows_as_an_example_is_one() {
     examples_of::<At>();
     examples_of::<Millis>();
     examples_of::<UnitSet>();
+    examples_of::<KeyId>();
+    examples_of::<KeyName>();
+    examples_of::<SecretHash>();
+    examples_of::<Scopes>();
 }

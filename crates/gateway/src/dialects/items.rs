@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway, Shared,
-    caller::Caller,
+    caller::{Caller, Scope},
     extract::{BODY_BYTES, Json},
     ids::Ids,
     ops::NewBatch,
@@ -151,7 +151,7 @@ impl Dialect {
             min_seq: None,
             at: Some(At::Seq(view.last_seq)),
         };
-        let rows = caller.client.all_documents(query).take(self.most);
+        let rows = caller.client.pages(query).take(self.most);
         rows.map_err(Problem::from)
     }
 
@@ -201,7 +201,7 @@ impl Dialect {
             limit: Some(PAGE_MAX),
             ..ListBatches::default()
         };
-        let batches = caller.client.batches(query).take(LISTED);
+        let batches = caller.client.pages(query).take(LISTED);
         let batches: Vec<BatchSummary> = batches.map_err(Problem::from).try_collect().await?;
         let made = batches.into_iter();
         Ok(made
@@ -264,6 +264,34 @@ fn no_batch(id: &str) -> Problem {
     let id: String = id.chars().take(80).collect();
     Problem::NotFound {
         what: format!("batch {id}"),
+    }
+}
+
+/// Who asks, and may look. Who may not is told so before anything of the request is read.
+pub(super) struct Reader(pub(super) Caller);
+
+/// Who asks, and may make and change batches. Who may not is told so before anything of the request is read.
+pub(super) struct Operator(pub(super) Caller);
+
+async fn allowed(parts: &mut Parts, gateway: &Shared, scope: Scope) -> Result<Caller, Problem> {
+    let caller = Caller::from_request_parts(parts, gateway).await?;
+    caller.needs(scope)?;
+    Ok(caller)
+}
+
+impl FromRequestParts<Shared> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
+        allowed(parts, gateway, Scope::Read).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Shared> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
+        allowed(parts, gateway, Scope::Operate).await.map(Self)
     }
 }
 

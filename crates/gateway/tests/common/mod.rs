@@ -21,9 +21,12 @@ use redrive_broker::{
     nats::{ConnectOptions, NatsBroker},
 };
 use redrive_domain::{
+    command::{Command, CreateKey},
+    credits::NO_BATCH,
     document::Output,
     failure::{Failure, FailureKind},
-    ids::{HandlerName, Namespace, WorkerId},
+    ids::{Bucket, CommandId, HandlerName, KeyId, Namespace, WorkerId},
+    keys::Token,
 };
 use redrive_gateway::Config;
 use redrive_nats_server::testing::TestServer;
@@ -126,6 +129,32 @@ impl World {
             stop,
             _server: server,
         }
+    }
+
+    /// Makes a key of a namespace for these scopes, such as `read,operate`; it is good at once.
+    pub async fn key(&self, namespace: &str, scopes: &str) -> String {
+        self.token(namespace, scopes).await.reveal()
+    }
+
+    /// The same, with what it is known by.
+    pub async fn token(&self, namespace: &str, scopes: &str) -> Token {
+        let namespace = Namespace::new(namespace).unwrap();
+        let key = KeyId(uuid::Uuid::from_u128(rand::random()));
+        let token = Token::new(namespace.clone(), key, rand::random());
+        let create = Command::CreateKey(CreateKey {
+            key,
+            name: "test".parse().unwrap(),
+            scopes: scopes.parse().unwrap(),
+            hash: token.hash(),
+            expires_at: None,
+        });
+        let client = redrive_client::Client::new(self.broker.clone(), namespace, None);
+        let (bucket, id) = (Bucket::new("_").unwrap(), CommandId(key.0));
+        client
+            .command(&bucket, NO_BATCH, id, &create)
+            .await
+            .unwrap();
+        token
     }
 
     /// Tells all roles, and the gateway, to end.
