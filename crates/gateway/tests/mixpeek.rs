@@ -310,6 +310,9 @@ async fn objects_are_added_until_a_batch_is_submitted() {
         let added = world.ask("POST", &objects, &keyed, added.clone()).await;
         assert_eq!(added.is(200)["object_count"], 3);
     }
+    let other = json!({ "object_ids": ["x"] });
+    let error = world.ask("POST", &objects, &keyed, other).await.is(400);
+    assert_eq!(error["error"]["code"], "idempotency_key_reused");
     let submit = format!("{batch}/submit");
     world.post(&submit, Value::Null).await.is(200);
     let error = world.post(&objects, json!({ "object_ids": ["d"] })).await;

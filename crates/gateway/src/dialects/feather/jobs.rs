@@ -1,10 +1,6 @@
 //! What is done with jobs.
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use futures::{StreamExt, TryStreamExt, stream};
 use redrive_domain::{
     command::{Cancel, Command, Retry, RetryMode, Start},
@@ -257,7 +253,6 @@ struct Done {
 async fn retry_job(
     caller: Caller,
     ids: Ids,
-    headers: HeaderMap,
     Path(job): Path<String>,
 ) -> Result<(StatusCode, Json<Done>), Problem> {
     caller.needs(Scope::Operate)?;
@@ -275,8 +270,7 @@ async fn retry_job(
     };
     let status = JobStatus::of(&view);
     if !status.is_retryable() {
-        if headers.contains_key("idempotency-key") && was_done(&caller, &ids, &view, &retry).await?
-        {
+        if ids.are_of_a_key() && was_done(&caller, &ids, &view, &retry).await? {
             return Ok((StatusCode::ACCEPTED, Json(done)));
         }
         let status = status.as_str();

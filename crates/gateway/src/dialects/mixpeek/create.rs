@@ -1,9 +1,8 @@
 //! Making a batch, and submitting it.
 
 use axum::{Json, extract::State};
-use redrive_client::Upload;
 use redrive_domain::{
-    command::{Command, Create, Start, Submit},
+    command::{Command, Start, Submit},
     document::Document,
     ids::BatchId,
     limits::DOCUMENT_ID_BYTES,
@@ -23,6 +22,7 @@ use crate::{
     caller::{Caller, Scope},
     dialects::fields::{Body, Fields},
     extract::Path,
+    fill::Fill,
     ids::Ids,
     ops::NewBatch,
     problem::Problem,
@@ -169,21 +169,13 @@ async fn draft(
     documents: Vec<Document>,
 ) -> Result<BatchId, Problem> {
     let batch = ids.batch(caller.namespace());
-    let create = Command::Create(Create {
-        pipeline: new.pipeline.clone(),
-        start: new.start,
-    });
-    caller.command(ids, &new.bucket, batch, &create).await?;
-    let mut nth = 0;
-    let mut next_id = || {
-        nth += 1;
-        ids.command(caller.namespace(), nth, &[])
-    };
-    let mut upload = Upload::new(&caller.client, new.bucket.clone(), batch, &mut next_id);
+    let asked = serde_json::to_vec(&(&new.bucket, &new.pipeline)).map_err(Problem::internal)?;
+    caller.begin(ids, new, batch, &asked).await?;
+    let mut fill = Fill::new(caller, ids, new.bucket.clone(), batch, &asked);
     for document in documents {
-        upload.add(document).await?;
+        fill.add(document).await?;
     }
-    upload.flush().await?;
+    fill.flush().await?;
     Ok(batch)
 }
 

@@ -2,9 +2,6 @@
 
 use axum::Json;
 use redrive_domain::{
-    command::{AddDocuments, Command},
-    document::Document,
-    limits::DOCUMENTS_PER_PAGE,
     pipeline::TierNum,
     query::{BatchRef, DocumentRow, DocumentStatus, ListDocuments, PAGE_MAX},
 };
@@ -24,6 +21,7 @@ use crate::{
     caller::{Caller, Scope},
     dialects::fields::{Body, Fields},
     extract::{Params, Path},
+    fill::Fill,
     ids::Ids,
     problem::Problem,
 };
@@ -34,9 +32,6 @@ pub(super) fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(add_objects))
         .routes(routes!(documents))
 }
-
-/// Bytes of the documents of one command, about: it has to fit in a message.
-const COMMAND_BYTES: usize = 512 * 1024;
 
 /// Adds objects to a batch that was not submitted yet.
 #[utoipa::path(
@@ -60,37 +55,14 @@ async fn add_objects(
     fields.done()?;
     let view = find(&caller, &bucket, &batch).await?;
     let (bucket, batch) = (&view.summary.bucket, view.summary.batch);
-    for (nth, documents) in (0..).zip(pages(objects.into_documents())) {
-        let add = Command::AddDocuments(AddDocuments {
-            first: None,
-            documents,
-        });
-        let asked = serde_json::to_vec(&add).map_err(Problem::internal)?;
-        let id = ids.command(caller.namespace(), nth, &asked);
-        caller.client.command(bucket, batch, id, &add).await?;
+    let fill = Fill::new(&caller, &ids, bucket.clone(), batch, &[]);
+    // They come after those that are there.
+    let mut fill = fill.starting_at(None);
+    for document in objects.into_documents() {
+        fill.add(document).await?;
     }
+    fill.flush().await?;
     Ok(Json(BatchModel::of(&look(&caller, batch).await?, None)))
-}
-
-/// Documents in as many commands as it takes.
-fn pages(documents: impl Iterator<Item = Document>) -> Vec<Vec<Document>> {
-    let mut pages: Vec<Vec<Document>> = Vec::new();
-    let mut bytes = 0;
-    for document in documents {
-        // Quotes and escapes make JSON somewhat longer than its texts.
-        let size = document.size().saturating_add(32);
-        match pages.last_mut() {
-            Some(page) if page.len() < DOCUMENTS_PER_PAGE && bytes + size <= COMMAND_BYTES => {
-                bytes += size;
-                page.push(document);
-            }
-            _ => {
-                bytes = size;
-                pages.push(vec![document]);
-            }
-        }
-    }
-    pages
 }
 
 /// Objects of a batch, in their order.
