@@ -3,6 +3,7 @@
 
 pub(crate) mod anchor;
 pub(crate) mod feather;
+mod fields;
 mod items;
 pub(crate) mod mixpeek;
 pub(crate) mod spidra;

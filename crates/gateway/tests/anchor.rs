@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use common::{World, pipeline};
+use redrive_gateway::Auth;
 use serde_json::{Value, json};
 use support::{config, fields, limit_credits};
 
@@ -131,6 +132,38 @@ async fn a_batch_of_which_nothing_came_has_failed_and_can_be_retried() {
         .until(&of(&batch), |batch| batch["data"]["status"] == "completed")
         .await;
     assert_eq!(fields(&over["data"]).get("error"), None);
+}
+
+#[tokio::test]
+async fn each_round_has_as_many_attempts_as_the_retry_says() {
+    let job = json!({
+        "handler": "work", "max_attempts": 2, "backoff": { "base": "10ms", "max": "20ms" },
+    });
+    let pipeline = json!({ "name": "two", "tiers": [{ "jobs": [job] }] });
+    let world = World::with(config("anchor", pipeline)).await;
+    world.fail("session-0", "timeout");
+    let batch = create(&world, 1).await;
+    until_over(&world, &batch).await;
+    let after = |retry_count: u32| {
+        let (world, batch) = (&world, &batch);
+        async move {
+            let over = |batch: &Value| {
+                let data = &batch["data"];
+                data["status"] == "failed" && data["sessions"][0]["retry_count"] == retry_count
+            };
+            world.until(&of(batch), over).await;
+            let failures = format!("/v1/batches/{batch}/failures");
+            let failures = world.get(&failures).await.is(200);
+            failures["items"][0]["attempts"].clone()
+        }
+    };
+    assert_eq!(after(0).await, 2);
+    // The default of a retry is one attempt, whatever the job has.
+    world.post(&retry_of(&batch), json!({})).await.is(200);
+    assert_eq!(after(1).await, 3);
+    let three = json!({ "max_retries": 3 });
+    world.post(&retry_of(&batch), three).await.is(200);
+    assert_eq!(after(2).await, 6);
 }
 
 #[tokio::test]
@@ -274,4 +307,43 @@ async fn a_batch_is_cancelled() {
     assert_eq!(over["data"]["status"], "cancelled");
     assert_eq!(over["data"]["sessions"][1]["status"], "cancelled");
     assert!(over["data"]["actual_completion_time"].is_string());
+}
+
+#[tokio::test]
+async fn a_key_stands_in_their_header_and_is_good_for_its_own_batches() {
+    let mut guarded = config("anchor", pipeline());
+    guarded.auth = Auth::Keys;
+    let world = World::with(guarded).await;
+    let ask = async |key: &str, method: &str, path: &str, body: Value| {
+        let headers = [("anchor-api-key", key), ("idempotency-key", "one")];
+        world.ask(method, path, &headers, body).await
+    };
+    let ours = world.key("ours", "read,operate").await;
+    let reads = world.key("ours", "read").await;
+    let theirs = world.key("theirs", "read,operate").await;
+    let body = json!({ "count": 1 });
+    let made = ask(&ours, "POST", SESSIONS, body.clone()).await.is(200);
+    let again = ask(&ours, "POST", SESSIONS, body).await.is(200);
+    assert_eq!(made, again);
+    let batch = made["data"]["batch_id"].as_str().unwrap();
+    let (batch, retry) = (of(batch), retry_of(batch));
+    for (method, path) in [
+        ("POST", SESSIONS),
+        ("GET", SESSIONS),
+        ("GET", &batch),
+        ("PATCH", &batch),
+        ("POST", &retry),
+    ] {
+        let unknown = world.ask(method, path, &[], Value::Null).await.is(401);
+        message(&unknown, 401);
+        if method != "GET" {
+            let forbidden = ask(&reads, method, path, Value::Null).await.is(403);
+            message(&forbidden, 403);
+        }
+        if path != SESSIONS {
+            let body = json!({ "status": "cancelled" });
+            let hidden = ask(&theirs, method, path, body).await.is(404);
+            message(&hidden, 404);
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use common::{Answered, World, pipeline};
+use redrive_gateway::Auth;
 use serde_json::{Value, json};
 use support::{config, fields, limit_credits};
 
@@ -271,7 +272,64 @@ async fn a_request_that_is_sent_again_is_done_once() {
     let first = world.ask("POST", SCRAPES, &key, body.clone()).await.is(202);
     let second = world.ask("POST", SCRAPES, &key, body).await.is(202);
     assert_eq!(first, second);
-    assert_eq!(world.get(SCRAPES).await.is(200)["pagination"]["total"], 1);
+    let listed = world.get(SCRAPES).await.is(200);
+    assert_eq!(listed["pagination"]["total"], 1);
+
+    let batch = first["batchId"].as_str().unwrap();
+    until_over(&world, batch).await;
+    world.mend();
+    let path = format!("{}/retry", of(batch));
+    let first = world.ask("POST", &path, &key, Value::Null).await.is(202);
+    let over = until_over(&world, batch).await;
+    assert_eq!(over["failedCount"], 0);
+    // Nothing is failed any more, and it is answered as it was.
+    let second = world.ask("POST", &path, &key, Value::Null).await.is(202);
+    assert_eq!(first, second);
+    retry(&world, batch).await.is(400);
+}
+
+#[tokio::test]
+async fn a_key_stands_in_their_header_and_is_good_for_its_own_batches() {
+    let mut guarded = config("spidra", pipeline());
+    guarded.auth = Auth::Keys;
+    let world = World::with(guarded).await;
+    let ask = async |key: &str, method: &str, path: &str, body: Value| {
+        let headers = [("x-api-key", key)];
+        world.ask(method, path, &headers, body).await
+    };
+    let ours = world.key("ours", "read,operate").await;
+    let reads = world.key("ours", "read").await;
+    let theirs = world.key("theirs", "read,operate").await;
+    let body = json!({ "urls": URLS });
+    let made = ask(&ours, "POST", SCRAPES, body).await.is(202);
+    let batch = of(made["batchId"].as_str().unwrap());
+    let retry = format!("{batch}/retry");
+    for (method, path) in [
+        ("POST", SCRAPES),
+        ("GET", SCRAPES),
+        ("GET", &batch),
+        ("DELETE", &batch),
+        ("POST", &retry),
+    ] {
+        // Without a key nothing else is looked at.
+        let unknown = world.ask(method, path, &[], Value::Null).await.is(401);
+        assert_eq!(fields(&unknown), BTreeSet::from(["message", "status"]));
+        assert_eq!(unknown["status"], "error");
+        let bad = ask("YOUR_API_KEY", method, path, Value::Null).await;
+        assert_eq!(bad.is(401)["status"], "error");
+        if method != "GET" {
+            // Nor is the body, where the key does not allow it.
+            let forbidden = ask(&reads, method, path, json!([])).await.is(403);
+            assert_eq!(forbidden["status"], "error");
+        }
+        if path != SCRAPES {
+            let hidden = ask(&theirs, method, path, Value::Null).await.is(404);
+            assert_eq!(hidden["status"], "error");
+        }
+    }
+    assert_eq!(ask(&reads, "GET", &batch, Value::Null).await.status, 200);
+    let listed = ask(&theirs, "GET", SCRAPES, Value::Null).await.is(200);
+    assert_eq!(listed["jobs"], json!([]));
 }
 
 #[tokio::test]

@@ -23,15 +23,8 @@ use self::body::{
     Batch, Create, Created, Data, Entry, Failed, List, Listed, Page, Phase, Progress, Refused,
     Retried, Retry, Session, Status, Update, Updated,
 };
-use super::items::{Dialect, Id, Numbered, Required, Word, item_id, one_line};
-use crate::{
-    Shared,
-    caller::{Caller, Scope},
-    extract::Params,
-    ids::Ids,
-    native,
-    problem::Problem,
-};
+use super::items::{Dialect, Id, Numbered, Operator, Reader, Required, Word, item_id, one_line};
+use crate::{Shared, extract::Params, ids::Ids, native, problem::Problem};
 
 /// Longest text of a session's output that is told, in bytes.
 const TEXT_BYTES: usize = 4096;
@@ -107,17 +100,17 @@ fn answer<T>(data: T) -> Answer<Data<T>> {
 )]
 async fn create(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Required(body): Required<Create>,
 ) -> Result<Answer<Data<Created>>, Problem> {
-    caller.needs(Scope::Operate)?;
     let documents = body.documents()?;
     let made = ANCHOR.create(&gateway, &caller, &ids, documents).await?;
     let view = ANCHOR.view(&caller, made.batch).await?;
     Ok(answer(Created {
         batch_id: made.batch,
-        status: status_of(&view.summary),
+        // As when it was made, also where the same request comes again.
+        status: Status::Pending,
         total_requests: view.summary.documents,
         created_at: view.summary.created_at,
     }))
@@ -145,8 +138,7 @@ fn status_of(batch: &BatchSummary) -> Status {
         (status = 404, description = "There is no such batch.", body = Refused),
     ),
 )]
-async fn status(caller: Caller, Id(batch): Id) -> Result<Answer<Data<Batch>>, Problem> {
-    caller.needs(Scope::Read)?;
+async fn status(Reader(caller): Reader, Id(batch): Id) -> Result<Answer<Data<Batch>>, Problem> {
     let view = ANCHOR.view(&caller, batch).await?;
     let sessions = ANCHOR.items(&caller, &view);
     let sessions = sessions.map_ok(|row| session(batch, row));
@@ -235,8 +227,10 @@ fn session(batch: BatchId, row: DocumentRow) -> Session {
         (status = 401, description = "There is no valid key with the request.", body = Refused),
     ),
 )]
-async fn list(caller: Caller, Params(ask): Params<List>) -> Result<Answer<Data<Listed>>, Problem> {
-    caller.needs(Scope::Read)?;
+async fn list(
+    Reader(caller): Reader,
+    Params(ask): Params<List>,
+) -> Result<Answer<Data<Listed>>, Problem> {
     let page = Numbered::of(ask.page, ask.limit, 20, 100)?;
     let mut batches = ANCHOR.batches(&caller).await?;
     batches.retain(|batch| {
@@ -287,12 +281,11 @@ fn entry(batch: &BatchSummary) -> Entry {
     ),
 )]
 async fn update(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Id(batch): Id,
     Required(Update { status }): Required<Update>,
 ) -> Result<Response, Problem> {
-    caller.needs(Scope::Operate)?;
     let Some(cancelled_sessions) = ANCHOR.cancel(&caller, &ids, batch).await? else {
         let view = ANCHOR.view(&caller, batch).await?;
         let word = status_of(&view.summary).as_str();
@@ -321,12 +314,11 @@ async fn update(
     ),
 )]
 async fn retry(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Id(batch): Id,
     Required(body): Required<Retry>,
 ) -> Result<Answer<Data<Retried>>, Problem> {
-    caller.needs(Scope::Operate)?;
     let attempts = body.attempts()?;
     let retried_sessions = ANCHOR.retry(&caller, &ids, batch, Some(attempts)).await?;
     let kept = match body.retry_failed_only {
@@ -358,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_retry_is_what_their_documents_say() {
-        let document = crate::document();
+        let document = crate::openapi();
         let retry = &document["paths"]["/v1/batch-sessions/{batch_id}/retry"]["post"];
         assert_eq!(retry["parameters"][0]["name"], "batch_id");
         assert_eq!(retry["requestBody"]["required"], true);

@@ -23,10 +23,9 @@ use self::body::{
     Batch, Cancelled, Entry, Item, Jobs, List, Pagination, Queued, Refused, Requeued, Status,
     Submit,
 };
-use super::items::{Dialect, Id, Numbered, Word, item_id, one_line};
+use super::items::{Dialect, Id, Numbered, Operator, Reader, Word, item_id, one_line};
 use crate::{
     Shared,
-    caller::{Caller, Scope},
     extract::{Json, Params},
     ids::Ids,
     native,
@@ -122,11 +121,10 @@ type Location = [(HeaderName, String); 1];
 )]
 async fn submit(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Json(body): Json<Submit>,
 ) -> Result<(StatusCode, Location, Answer<Queued>), Problem> {
-    caller.needs(Scope::Operate)?;
     let documents = body.documents()?;
     let made = SPIDRA.create(&gateway, &caller, &ids, documents).await?;
     let location = format!("/api/batch/scrape/{}", made.batch);
@@ -149,8 +147,7 @@ async fn submit(
         (status = 404, description = "There is no such batch.", body = Refused),
     ),
 )]
-async fn status(caller: Caller, Id(batch): Id) -> Result<Answer<Batch>, Problem> {
-    caller.needs(Scope::Read)?;
+async fn status(Reader(caller): Reader, Id(batch): Id) -> Result<Answer<Batch>, Problem> {
     let view = SPIDRA.view(&caller, batch).await?;
     let credits = credits_per_item(&view);
     let items = SPIDRA.items(&caller, &view);
@@ -230,8 +227,7 @@ fn text(result: &Value, field: &str) -> Option<String> {
         (status = 401, description = "There is no valid key with the request.", body = Refused),
     ),
 )]
-async fn list(caller: Caller, Params(ask): Params<List>) -> Result<Answer<Jobs>, Problem> {
-    caller.needs(Scope::Read)?;
+async fn list(Reader(caller): Reader, Params(ask): Params<List>) -> Result<Answer<Jobs>, Problem> {
     let page = Numbered::of(ask.page, ask.limit, 20, 50)?;
     let batches = SPIDRA.batches(&caller).await?;
     let pagination = Pagination {
@@ -270,8 +266,7 @@ fn entry(batch: BatchSummary) -> Entry {
         (status = 409, description = "It is over: there is nothing to stop.", body = Refused),
     ),
 )]
-async fn cancel(caller: Caller, ids: Ids, Id(batch): Id) -> Result<Response, Problem> {
-    caller.needs(Scope::Operate)?;
+async fn cancel(Operator(caller): Operator, ids: Ids, Id(batch): Id) -> Result<Response, Problem> {
     let cancelled = SPIDRA.cancel(&caller, &ids, batch).await?;
     let view = SPIDRA.view(&caller, batch).await?;
     let Some(cancelled_items) = cancelled else {
@@ -302,11 +297,10 @@ async fn cancel(caller: Caller, ids: Ids, Id(batch): Id) -> Result<Response, Pro
     ),
 )]
 async fn retry(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Id(batch): Id,
 ) -> Result<(StatusCode, Answer<Requeued>), Problem> {
-    caller.needs(Scope::Operate)?;
     let retried_count = SPIDRA.retry(&caller, &ids, batch, None).await?;
     let requeued = Requeued {
         status: "queued",
@@ -321,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_retry_is_what_their_documents_say() {
-        let document = crate::document();
+        let document = crate::openapi();
         let retry = &document["paths"]["/api/batch/scrape/{batchId}/retry"]["post"];
         assert!(retry.get("requestBody").is_none());
         assert_eq!(retry["parameters"][0]["name"], "batchId");

@@ -40,6 +40,7 @@ use crate::{
     Shared,
     caller::{Caller, Scope},
     extract::{Params, Path},
+    native::error::ErrorResponse,
     problem::Problem,
 };
 
@@ -162,7 +163,10 @@ impl FromRequestParts<Shared> for LastEventId {
         ("batch" = String, Path, description = "Its id, or `last`"), OfEvents,
         ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event that came: go on after it"),
     ),
-    responses((status = 200, description = "Events, each with its log sequence as its id", content_type = "text/event-stream")),
+    responses(
+        (status = 200, description = "Events, each with its log sequence as its id", content_type = "text/event-stream"),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn of_batch(
     State(gateway): State<Shared>,
