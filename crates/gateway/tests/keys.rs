@@ -46,7 +46,7 @@ fn credential(path: &str) -> (&'static str, &'static str) {
 
 /// Every operation that the OpenAPI document knows: its method and a path.
 fn operations() -> Vec<(String, String)> {
-    let document = redrive_gateway::openapi();
+    let document = redrive_gateway::document();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         let filled = path.split('/').map(|part| match part.strip_prefix('{') {

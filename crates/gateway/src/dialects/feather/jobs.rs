@@ -174,17 +174,27 @@ async fn look(caller: &Caller, batch: BatchId) -> Result<BatchView, Problem> {
     match caller.client.status(&query).await {
         Ok(view) => Ok(view),
         Err(error) => Err(match Problem::of(error, "query") {
-            Problem::NotFound { .. } => Problem::NotFound {
-                what: format!("ingestion job {batch}"),
-            },
+            Problem::NotFound { .. } => no_job(batch),
             problem => problem,
         }),
     }
 }
 
-/// The job that a path names.
+/// The job that a path names. Batches of other buckets are none.
 async fn find(caller: &Caller, job: &str) -> Result<BatchView, Problem> {
-    look(caller, BatchId(path_uuid("job_id", job)?)).await
+    let batch = BatchId(path_uuid("job_id", job)?);
+    let view = look(caller, batch).await?;
+    let bucket = view.summary.bucket.as_str();
+    match bucket == NAME || Uuid::try_parse(bucket).is_ok() {
+        true => Ok(view),
+        false => Err(no_job(batch)),
+    }
+}
+
+fn no_job(batch: BatchId) -> Problem {
+    Problem::NotFound {
+        what: format!("ingestion job {batch}"),
+    }
 }
 
 /// What is told of one job beyond what a list tells.
