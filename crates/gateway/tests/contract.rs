@@ -221,7 +221,7 @@ async fn the_gateway_does_what_its_document_says() {
         return;
     };
     let document = contract.work.path().join("openapi.json");
-    std::fs::write(&document, redrive_gateway::openapi().to_string()).unwrap();
+    std::fs::write(&document, redrive_gateway::document().to_string()).unwrap();
     let mut validator = Command::new(contract.tools.join("openapi-spec-validator"));
     done(validator.arg(&document), RUN).await.unwrap();
     let batch = contract.failed_batch("docs").await;
