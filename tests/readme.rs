@@ -7,6 +7,8 @@
 //! In a block marked `sh`, a line that begins with `redrive ` is run, and is to exit with 0, or with 3 as some of the
 //! samples fail. `redrive dev` goes on running for the lines after it, on a port of its own.
 //!
+//! In `docs/http.md` such a system runs beside all `console` blocks, where `localhost:7070` is its gateway.
+//!
 //! Samples: `docs/*.pdf` with a `pdftotext` that cannot read one of them, `notes/*.md`, `people.ndjson`, and the
 //! repository's own `config/` and `examples/`. Pipelines in a `toml` block, and those of `config/pipelines` and `examples`,
 //! are to be valid.
@@ -131,6 +133,26 @@ fn line_is_like(want: &str, got: &str) -> bool {
     ends.into_iter().any(|at| line_is_like(rest, &got[at..]))
 }
 
+/// Where a gateway answers that runs on this machine, as texts have it.
+const GATEWAY: &str = "localhost:7070";
+
+/// A system with a gateway, in the folder with the samples, where the text is about one; and where it answers.
+fn gateway(home: &Home, text: &Path) -> Option<(Running, String)> {
+    if !text.ends_with("docs/http.md") {
+        return None;
+    }
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_redrive"));
+    home.settle(&mut command);
+    let path = std::env::var("PATH").unwrap();
+    let own = home.work().join("bin");
+    command.env("PATH", format!("{}:{path}", own.display()));
+    command.args(["dev", "--port", &free_port(), "--listen", &listen]);
+    let mut running = home.launch("gateway", &mut command);
+    running.wait_for("ready to answer requests");
+    Some((running, listen))
+}
+
 fn run_console(home: &Home, place: &str, lines: &[String]) {
     let mut examples: Vec<(String, Vec<String>)> = Vec::new();
     for line in lines {
@@ -178,7 +200,7 @@ fn run_shell(home: &Home, place: &str, lines: &[String]) {
                 dev = Some((running, URL.replace("4222", &port)));
             }
             // These run until they are stopped, or are tested by themselves.
-            "coordinator" | "worker" | "projector" | "demo" => {}
+            "coordinator" | "worker" | "projector" | "gateway" | "demo" => {}
             _ => {
                 let url = dev.as_ref().map_or(URL, |(_, url)| url);
                 let ended = shell(home, &words.replace(URL, url));
@@ -202,13 +224,23 @@ fn run_shell(home: &Home, place: &str, lines: &[String]) {
 fn examples_do_what_they_say() {
     for text in texts() {
         let home = samples();
-        for (mark, number, lines) in blocks(&text) {
+        let gateway = gateway(&home, &text);
+        for (mark, number, mut lines) in blocks(&text) {
             let place = format!("{} line {number}", text.display());
+            if let Some((_, address)) = &gateway {
+                for line in &mut lines {
+                    *line = line.replace(GATEWAY, address);
+                }
+            }
             match mark.as_str() {
                 "console" => run_console(&home, &place, &lines),
                 "sh" => run_shell(&home, &place, &lines),
                 _ => {}
             }
+        }
+        if let Some((mut running, _)) = gateway {
+            running.interrupt();
+            running.end().exits(0);
         }
     }
 }
