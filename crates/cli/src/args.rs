@@ -167,6 +167,10 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page, or write those of all commands
     Man(ManArgs),
+    /// Print the OpenAPI document of the HTTP interface
+    Openapi,
+    /// Print the AsyncAPI document of the subjects on NATS
+    Asyncapi,
     /// Run the system of a data folder for as long as somebody uses it
     #[command(hide = true)]
     Embedded,

@@ -94,6 +94,8 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Completions(args) => return generate::completions(args),
         Command::Man(args) => return generate::man(args),
+        Command::Openapi => return generate::openapi(),
+        Command::Asyncapi => return generate::asyncapi(),
         _ => {}
     }
     let settings = settings::read(&cli.global)?;
@@ -163,6 +165,8 @@ async fn use_system(
         | Command::Config(_)
         | Command::Completions(_)
         | Command::Man(_)
+        | Command::Openapi
+        | Command::Asyncapi
         | Command::Embedded => Ok(Exit::Done),
     }
 }

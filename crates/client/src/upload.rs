@@ -41,7 +41,14 @@ pub struct Upload<'a, B, I> {
     new_id: I,
     page: Vec<Document>,
     bytes: usize,
-    first: u32,
+    /// The ordinal of the page's first document; none is the one after the last, wherever that is.
+    next: Option<u32>,
+    /// Documents that were added here, sent or not.
+    count: u32,
+    /// The answer to the last page that was taken.
+    taken: Option<Accepted>,
+    /// Documents that were not there before.
+    added: u64,
     /// The page before, on its way while this one is filled.
     sending: Option<AbortOnDropHandle<Result<Accepted, ClientError>>>,
 }
@@ -56,14 +63,34 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
             new_id,
             page: Vec::new(),
             bytes: 0,
-            first: 0,
+            next: Some(0),
+            count: 0,
+            taken: None,
+            added: 0,
             sending: None,
         }
     }
 
-    /// How many documents there are by now.
+    /// The same, where the first document gets this ordinal; without one, it comes after those that are there.
+    #[must_use]
+    pub fn starting_at(mut self, first: Option<u32>) -> Self {
+        self.next = first;
+        self
+    }
+
+    /// How many documents were added here by now.
     pub fn documents(&self) -> u32 {
-        self.first + u32::try_from(self.page.len()).unwrap_or(u32::MAX)
+        self.count
+    }
+
+    /// The answer to the last page that was taken: so far it is known to have come.
+    pub fn taken(&self) -> Option<&Accepted> {
+        self.taken.as_ref()
+    }
+
+    /// How many documents of the pages that were taken had not been there before.
+    pub fn added(&self) -> u64 {
+        self.added
     }
 
     /// Whether there are documents that have not been handed over.
@@ -86,6 +113,7 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
             self.send().await?;
         }
         self.bytes += size;
+        self.count = self.count.saturating_add(1);
         self.page.push(document);
         Ok(())
     }
@@ -108,10 +136,10 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
         let documents = std::mem::take(&mut self.page);
         let count = u32::try_from(documents.len()).unwrap_or(u32::MAX);
         let add = Command::AddDocuments(AddDocuments {
-            first: Some(self.first),
+            first: self.next,
             documents,
         });
-        self.first = self.first.saturating_add(count);
+        self.next = self.next.map(|first| first.saturating_add(count));
         self.bytes = 0;
         let (client, bucket) = (self.client.clone(), self.bucket.clone());
         let (batch, id) = (self.batch, (self.new_id)());
@@ -127,10 +155,13 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
         };
         let taken = sending.await;
         self.sending = None;
-        taken.map_err(|error| {
+        let taken = taken.map_err(|error| {
             let lost = BrokerError::Other(format!("the sending of a page ended: {error}"));
             ClientError::Broker(lost)
         })??;
+        self.added += u64::from(taken.added.unwrap_or(0));
+        self.next = self.next.or(Some(taken.documents));
+        self.taken = Some(taken);
         Ok(())
     }
 
@@ -141,7 +172,7 @@ impl<'a, B: Broker, I: FnMut() -> CommandId> Upload<'a, B, I> {
     pub async fn finish(mut self) -> Result<Accepted, UploadError> {
         self.flush().await?;
         let submit = Command::Submit(Submit {
-            documents: Some(self.first),
+            documents: self.next,
         });
         let id = (self.new_id)();
         Ok(self

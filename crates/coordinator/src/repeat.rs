@@ -21,8 +21,10 @@ use uuid::Uuid;
 
 use crate::round;
 
-/// How many are looked up at once. Of more, who asks is told to ask again: the log of a batch may be long.
+/// How many are looked up at once: the log of a batch may be long.
 const AT_ONCE: usize = 4;
+/// How many may wait for that. Of more, who asks is told to ask again.
+const WAITING: usize = 256;
 
 /// A command that was carried out before.
 pub(crate) struct Repeat {
@@ -35,11 +37,17 @@ pub(crate) struct Repeat {
 
 /// Looks them up.
 #[derive(Clone)]
-pub(crate) struct Repeats(Arc<Semaphore>);
+pub(crate) struct Repeats {
+    waiting: Arc<Semaphore>,
+    at_once: Arc<Semaphore>,
+}
 
 impl Default for Repeats {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self {
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+        }
     }
 }
 
@@ -52,7 +60,7 @@ impl Repeats {
         repeats: Vec<(Box<dyn Reply>, Repeat)>,
     ) {
         for (reply, repeat) in repeats {
-            let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+            let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
                 let message =
                     "many commands that were carried out before are being looked up: ask again";
                 let refusal = Refusal::Unavailable {
@@ -61,10 +69,11 @@ impl Repeats {
                 send(reply, Err(refusal)).await;
                 continue;
             };
-            let broker = broker.clone();
+            let (broker, at_once) = (broker.clone(), Arc::clone(&self.at_once));
             tokio::spawn(async move {
+                let turn = at_once.acquire().await;
                 let told = repeat.told(&broker, shard).await;
-                drop(permit);
+                drop((turn, place));
                 send(reply, told).await;
             });
         }

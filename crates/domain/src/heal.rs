@@ -148,6 +148,7 @@ pub struct StuckFinding {
     pub attempt: u32,
     /// The units.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub units: UnitSet,
     /// Why.
     pub reason: StuckReason,
@@ -176,6 +177,7 @@ pub struct DuplicateFinding {
     pub job: JobName,
     /// The units.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub units: UnitSet,
     /// The execution that counts, where somebody is at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -64,6 +64,22 @@ pub enum Query {
     Diagnose(OfBatch),
 }
 
+impl Query {
+    /// All of them, by the last token of their subjects.
+    pub const NAMES: [&str; 10] = [
+        "batches",
+        "status",
+        "failures",
+        "results",
+        "documents",
+        "state",
+        "diff",
+        "timeline",
+        "credits",
+        "diagnose",
+    ];
+}
+
 /// Asks for a list of batches.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

@@ -97,6 +97,7 @@ Plan: ObjectBuilder::new()
     At: text("A moment: a log sequence, or a time as RFC 3339.", "120");
     Millis: whole().description(Some("A span of time in milliseconds.")).examples([30_000]);
     UnitSet: ranges();
+    Ranges: ranges();
     SegmentRun: whole_tuple("A run of segments: its first and last unit, the document of the first, and which of that \
         document's segments the first is.", 4);
     Span: Schema::AnyOf(
@@ -107,6 +108,10 @@ Plan: ObjectBuilder::new()
             .build(),
     );
 }
+
+/// A set that is ranges in every format; a [`UnitSet`] is so in JSON alone. Only its schema is of use.
+#[derive(Debug)]
+pub struct Ranges(());
 
 /// Of the empty text.
 const HASH: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -50,6 +50,7 @@ pub struct Chunk {
     pub max_output_bytes: u64,
     /// The units.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub units: UnitSet,
     /// Where their documents stand in the log, as events `batch.documents_added`.
     pub documents: Vec<Source>,
@@ -162,6 +163,7 @@ pub struct Source {
     pub seq: u64,
     /// The units.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub units: UnitSet,
 }
 
@@ -176,6 +178,7 @@ pub struct Input {
     pub seq: u64,
     /// The units.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub units: UnitSet,
     /// Whether these are the documents of the chunk's units, and a unit's input is the line that it is of their output.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -202,9 +205,11 @@ pub struct Outcome {
     pub worker: WorkerId,
     /// Units that succeeded.
     #[serde(with = "as_ranges", default)]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub completed: UnitSet,
     /// Units for which the handler had nothing to do; they go on like those that succeeded, without an output.
     #[serde(with = "as_ranges", default)]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub skipped: UnitSet,
     /// What those that succeeded made; a unit without an output is not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,6 +220,7 @@ pub struct Outcome {
     pub failures: Vec<FailedUnits>,
     /// Units given back without having been tried, because the worker is leaving.
     #[serde(with = "as_ranges", default)]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub returned: UnitSet,
     /// Time spent in the handler, summed over the units of this report.
     pub busy: Millis,
@@ -263,6 +269,7 @@ pub type Outputs = Vec<(Ordinal, Output)>;
 pub struct FailedUnits {
     /// The units.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub units: UnitSet,
     /// Why.
     pub failure: Failure,
@@ -319,9 +326,11 @@ pub struct InFlight {
     pub attempt: u32,
     /// Units not yet reported.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub units: UnitSet,
     /// Of these, units that were begun and have not ended.
     #[serde(with = "as_ranges", default, skip_serializing_if = "UnitSet::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub running: UnitSet,
     /// When it was taken, by the worker's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,19 +3,21 @@
 
 pub(crate) mod anchor;
 pub(crate) mod feather;
+mod fields;
 mod items;
 pub(crate) mod mixpeek;
 pub(crate) mod spidra;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::Shared;
+use crate::{Shared, surface::Surface};
 
 /// Their routes.
-pub(crate) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::default()
-        .merge(mixpeek::router())
-        .merge(feather::router())
-        .merge(anchor::router())
-        .merge(spidra::router())
+pub(crate) fn routers() -> [(Surface, OpenApiRouter<Shared>); 4] {
+    [
+        (Surface::Mixpeek, mixpeek::router()),
+        (Surface::Feather, feather::router()),
+        (Surface::Anchor, anchor::router()),
+        (Surface::Spidra, spidra::router()),
+    ]
 }

@@ -33,17 +33,19 @@ impl Ids {
         match &self.key {
             None => CommandId(fresh_uuid()),
             Some(key) => {
-                let mut bytes = [0; 16];
                 let of_key = digest(&[
                     namespace.as_str().as_bytes(),
                     key.as_bytes(),
                     &nth.to_be_bytes(),
                 ]);
-                bytes[..12].copy_from_slice(&of_key[..12]);
-                bytes[12..].copy_from_slice(&digest(&[body])[..4]);
-                CommandId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+                CommandId::of_key(first(&of_key), first(&digest(&[body])))
             }
         }
+    }
+
+    /// Whether the request came with a key.
+    pub(crate) fn are_of_a_key(&self) -> bool {
+        self.key.is_some()
     }
 
     /// The id of the batch that the request makes.
@@ -51,13 +53,17 @@ impl Ids {
         match &self.key {
             None => BatchId(fresh_uuid()),
             Some(key) => {
-                let mut bytes = [0; 16];
                 let parts = [namespace.as_str().as_bytes(), key.as_bytes(), b"batch"];
-                bytes.copy_from_slice(&digest(&parts)[..16]);
-                BatchId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+                let octets = first(&digest(&parts));
+                BatchId(uuid::Builder::from_custom_bytes(octets).into_uuid())
             }
         }
     }
+}
+
+/// The first octets of a hash.
+fn first<const N: usize>(hash: &[u8; 32]) -> [u8; N] {
+    std::array::from_fn(|place| hash.get(place).copied().unwrap_or_default())
 }
 
 /// The hash of some texts, each with its length in front, so that none runs into the next.

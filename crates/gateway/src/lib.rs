@@ -6,16 +6,19 @@
 //! Handlers know nothing of how errors look: they return a [`Problem`](problem::Problem), and the
 //! [`Surface`](surface::Surface) that the request came in on renders it.
 
+mod asyncapi;
 mod caller;
 mod config;
 mod dev;
 mod dialects;
 mod extract;
+mod fill;
 mod guard;
 mod health;
 mod ids;
 mod keys;
 mod limits;
+mod lines;
 pub mod metrics;
 mod native;
 mod openapi;
@@ -38,9 +41,11 @@ use redrive_broker::nats::NatsBroker;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer, timeout::RequestBodyTimeoutLayer};
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::problem::Problem;
+use crate::{problem::Problem, surface::Surface};
 
+pub use asyncapi::document as asyncapi;
 pub use config::{Auth, Config, InvalidOrigin, Origin, RATE, Tls};
 pub use health::Vitals;
 pub use openapi::document;
@@ -66,19 +71,19 @@ pub(crate) struct Gateway {
 /// What handlers are given as state.
 pub(crate) type Shared = Arc<Gateway>;
 
-/// All routes, and what is said of them in the OpenAPI document.
-pub(crate) fn routes() -> utoipa_axum::router::OpenApiRouter<Shared> {
-    openapi::router()
-        .merge(native::router())
-        .merge(dialects::router())
+/// The routes of each surface, and what is said of them in the OpenAPI document.
+pub(crate) fn routers() -> impl Iterator<Item = (Surface, OpenApiRouter<Shared>)> {
+    [(Surface::Native, native::router())]
+        .into_iter()
+        .chain(dialects::routers())
 }
 
 /// The whole service.
 pub(crate) fn service(gateway: Shared) -> Router {
-    let (router, document) = routes().split_for_parts();
+    let router = routers().fold(Router::new(), |all, (_, own)| all.merge(Router::from(own)));
     let cors = cors(&gateway.config);
     let router = router
-        .merge(openapi::serve(&document))
+        .merge(openapi::serve())
         .merge(health::router())
         .fallback(surface::no_such_route)
         .method_not_allowed_fallback(surface::no_such_method);

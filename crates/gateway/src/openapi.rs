@@ -2,53 +2,75 @@
 //! shows it and needs nothing from outside.
 
 mod common;
+mod merge;
 mod page;
 pub(crate) mod tidy;
 
-use axum::{Router, response::IntoResponse, routing::get};
+#[cfg(test)]
+mod tests;
+
+use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use bytes::Bytes;
-use serde_json::Value;
+use redrive_domain::{
+    failure::{FailureClass, FailureKind, Fingerprint},
+    ids::{BatchId, Bucket, JobName, KeyId, Namespace},
+    query::{At, BatchRef, DocumentStatus},
+    status::BatchStatus,
+    time::{Millis, Timestamp},
+};
+use serde_json::{Value, json};
 use utoipa::OpenApi as _;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     Shared,
     native::error::{ErrorResponse, HttpValidationError},
 };
 
+/// What routes refer to without bringing it: errors that are told of for all of them, and types of parameters.
 #[derive(utoipa::OpenApi)]
-#[openapi(info(
-    title = "Redrive",
-    license(name = "Apache-2.0", identifier = "Apache-2.0")
-))]
-struct About;
+#[openapi(components(schemas(
+    ErrorResponse,
+    HttpValidationError,
+    At,
+    BatchId,
+    BatchRef,
+    BatchStatus,
+    Bucket,
+    DocumentStatus,
+    FailureClass,
+    FailureKind,
+    Fingerprint,
+    JobName,
+    KeyId,
+    Millis,
+    Namespace,
+    Timestamp,
+)))]
+struct Known;
 
-/// Where routes are collected.
-pub(crate) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::with_openapi(About::openapi())
-}
-
-/// The OpenAPI document of all routes.
+/// The OpenAPI document of all routes, as JSON.
 #[must_use]
 pub fn document() -> Value {
-    finished(&crate::routes().to_openapi())
-}
-
-/// What routes say of themselves, with what holds for all of them.
-fn finished(routes: &utoipa::openapi::OpenApi) -> Value {
-    // It came from values, so it is one.
-    let mut document = serde_json::to_value(routes).unwrap_or_default();
-    tidy::tidy(&mut document);
+    let mut document = json!({ "openapi": "3.1.0", "info": { "title": "Redrive" } });
+    let known = Known::openapi();
+    for (surface, mut router) in crate::routers() {
+        let own = router.to_openapi().merge_from(known.clone());
+        // It came from values, so it is one.
+        let mut own = serde_json::to_value(own).unwrap_or_default();
+        tidy::tidy(&mut own);
+        merge::merge(&mut document, own, surface);
+    }
     common::complete(&mut document);
+    merge::prune(&mut document);
     document
 }
 
 /// The routes that show it.
-pub(crate) fn serve(routes: &utoipa::openapi::OpenApi) -> Router<Shared> {
-    let document = Bytes::from(finished(routes).to_string());
+pub(crate) fn serve() -> Router<Shared> {
+    let document = Bytes::from(document().to_string());
     let answer = move || {
-        let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
-        std::future::ready((json, document.clone()).into_response())
+        let headers = [(CONTENT_TYPE, "application/json")];
+        std::future::ready((headers, document.clone()).into_response())
     };
     Router::new()
         .route("/openapi.json", get(answer))

@@ -1,7 +1,6 @@
 //! What all surfaces do: handlers read their request, do one of these, and say what came of it in their own words.
 
 use futures::{Stream, StreamExt, pin_mut};
-use redrive_client::Upload;
 use redrive_domain::{
     command::{Accepted, Command, Create, Start},
     document::Document,
@@ -9,7 +8,7 @@ use redrive_domain::{
 };
 use serde_json::Value;
 
-use crate::{Gateway, caller::Caller, ids::Ids, problem::Problem};
+use crate::{Gateway, caller::Caller, fill::Fill, ids::Ids, problem::Problem};
 
 /// A batch to be made.
 #[derive(Debug, Clone)]
@@ -58,21 +57,34 @@ impl Caller {
         documents: impl Stream<Item = Result<Document, Problem>> + Send,
     ) -> Result<Accepted, Problem> {
         let batch = ids.batch(self.namespace());
+        let asked = (&new.bucket, &new.pipeline, new.start);
+        let asked = serde_json::to_vec(&asked).map_err(Problem::internal)?;
+        self.begin(ids, new, batch, &asked).await?;
+        let mut fill = Fill::new(self, ids, new.bucket.clone(), batch, &asked);
+        pin_mut!(documents);
+        while let Some(document) = documents.next().await {
+            fill.add(document?).await?;
+        }
+        fill.finish().await
+    }
+
+    /// Makes a batch without documents. `asked` is all that a request with the same key is held to.
+    ///
+    /// # Errors
+    /// Where it is refused, or nobody decides.
+    pub(crate) async fn begin(
+        &self,
+        ids: &Ids,
+        new: &NewBatch,
+        batch: BatchId,
+        asked: &[u8],
+    ) -> Result<Accepted, Problem> {
         let create = Command::Create(Create {
             pipeline: new.pipeline.clone(),
             start: new.start,
         });
-        self.command(ids, &new.bucket, batch, &create).await?;
-        let mut nth = 0;
-        let mut next_id = || {
-            nth += 1;
-            ids.command(self.namespace(), nth, &[])
-        };
-        let mut upload = Upload::new(&self.client, new.bucket.clone(), batch, &mut next_id);
-        pin_mut!(documents);
-        while let Some(document) = documents.next().await {
-            upload.add(document?).await?;
-        }
-        Ok(upload.finish().await?)
+        let id = ids.command(self.namespace(), 0, asked);
+        let made = self.client.command(&new.bucket, batch, id, &create).await;
+        Ok(made?)
     }
 }

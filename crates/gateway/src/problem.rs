@@ -105,6 +105,12 @@ pub(crate) struct Fault {
     /// What, for programs, in the words of the validation errors of FastAPI.
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
+    /// What was sent there, where that is short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) input: Option<serde_json::Value>,
+    /// What the message speaks of, for programs: a limit, the words that may stand there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ctx: Option<serde_json::Value>,
 }
 
 /// A step on the way to a place in a request.
@@ -133,6 +139,8 @@ impl Fault {
             loc,
             msg: msg.into(),
             kind,
+            input: None,
+            ctx: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{dialects, native, problem::Problem};
+use crate::{dialects, fill::Progress, native, problem::Problem};
 
 /// An interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,7 +86,13 @@ pub(crate) async fn speak(mut request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Arc<Problem>>() {
         Some(problem) => {
-            let mut rendered = surface.render(&problem);
+            let progress = response.extensions_mut().remove::<Progress>();
+            let mut rendered = match (surface, progress) {
+                (Surface::Native, Some(progress)) => {
+                    native::error::render_after(&problem, &progress)
+                }
+                _ => surface.render(&problem),
+            };
             problem.set_headers(surface, rendered.headers_mut());
             rendered
         }

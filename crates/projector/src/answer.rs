@@ -10,20 +10,6 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::shared::Unavailable;
 
-/// The names of the queries.
-const NAMES: [&str; 10] = [
-    "batches",
-    "status",
-    "failures",
-    "results",
-    "documents",
-    "state",
-    "diff",
-    "timeline",
-    "credits",
-    "diagnose",
-];
-
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failed {
@@ -68,10 +54,13 @@ pub(crate) fn address(subject: &str) -> Result<(Namespace, &'static str), Refusa
     };
     let namespace = Namespace::new(namespace)
         .map_err(|invalid| Refusal::invalid("namespace", invalid.to_string()))?;
-    let known = NAMES.iter().find(|name| **name == query).copied();
+    let known = Query::NAMES.iter().find(|name| **name == query).copied();
     let name = known.ok_or_else(|| {
         let query: String = query.chars().take(80).collect();
-        let message = format!("{query:?} is no query: use one of {}", NAMES.join(", "));
+        let message = format!(
+            "{query:?} is no query: use one of {}",
+            Query::NAMES.join(", ")
+        );
         Refusal::invalid("query", message)
     })?;
     Ok((namespace, name))

@@ -9,8 +9,13 @@ use std::{
 use futures::{FutureExt, Stream, future::BoxFuture, stream::FuturesUnordered};
 use redrive_broker::{Broker, BrokerError, Message};
 use redrive_domain::{subject, units::UnitSet, work::Outcome};
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::{flights::Flight, metrics::HandlerMetrics, runner::Shared};
+
+/// How long an inbox that is missing is waited for, and how long between two looks.
+const MISSING: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(250);
 
 type Submitted = (UnitSet, Result<(), BrokerError>);
 
@@ -66,7 +71,7 @@ impl<B: Broker> Submits<B> {
         self.sent += 1;
         let (broker, units) = (self.shared.broker.clone(), outcome.units());
         self.pending
-            .push(async move { (units, broker.submit(message, Some(id)).await) }.boxed());
+            .push(async move { (units, hand_over(&broker, message, id).await) }.boxed());
         Ok(())
     }
 }
@@ -79,5 +84,20 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Submitted>> {
         Pin::new(&mut self.pending).poll_next(cx)
+    }
+}
+
+/// Hands an outcome over. An inbox that is missing is the coordinator's to make, and is waited for: what has been done would
+/// be done again otherwise.
+async fn hand_over<B: Broker>(broker: &B, message: Message, id: String) -> Result<(), BrokerError> {
+    let end = Instant::now() + MISSING;
+    loop {
+        match broker.submit(message.clone(), Some(id.clone())).await {
+            Err(BrokerError::Missing(what)) if Instant::now() < end => {
+                tracing::debug!(what, "waiting for what is missing at the broker");
+                sleep(PAUSE).await;
+            }
+            other => return other,
+        }
     }
 }

@@ -322,20 +322,23 @@ async fn a_chunk_that_cannot_be_read_is_thrown_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn queues_that_are_lost_are_made_again() {
+async fn queues_that_are_lost_are_waited_for() {
     let mut rig = Rig::new().await;
     let source = rig.documents(0, 3).await;
     let (handler, begun) = slow(Duration::from_secs(5));
     let worker = rig.start("w", 3, vec![handler]);
     sleep(Duration::from_secs(1)).await;
     rig.broker.inner.lose(Part::Work);
-    until("the queue is there", async || {
-        rig.broker.offered().await.is_ok()
-    })
-    .await;
+    sleep(Duration::from_secs(20)).await;
+    // They are the coordinator's to make.
+    assert!(rig.broker.offered().await.is_err());
+    rig.broker.ensure().await.unwrap();
     rig.offer(&rig.chunk(1, &source)).await;
     until("it runs", async || begun.load(Ordering::SeqCst) == 3).await;
     rig.broker.inner.lose(Part::Inbox);
+    // What it has done by then is not done again.
+    sleep(Duration::from_secs(8)).await;
+    rig.broker.ensure().await.unwrap();
     until("the chunk is acknowledged", async || {
         rig.broker.offered().await.unwrap().is_empty()
     })

@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{HeaderMap, Subject, service::ServiceExt};
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::{
+    FutureExt, StreamExt,
+    future::{self, BoxFuture},
+    stream::BoxStream,
+};
 
 use super::{
     Inner,
@@ -72,6 +76,9 @@ impl Inner {
         };
         self.settle(&mut guard, &spec.subject).await?;
         Ok(endpoint
+            // Whoever may ask the server for something can have its answer sent here. One with a status and no body must
+            // not be taken for a request that says nothing.
+            .filter(|request| future::ready(request.message.status.is_none()))
             .map(move |request| {
                 // The service lives as long as the stream of its requests.
                 let _ = &service;

@@ -1,4 +1,4 @@
-//! `completions` and `man`: texts made of the definition of the command line.
+//! Texts made of what the program knows of itself: its command line, its interfaces.
 
 use anyhow::Context;
 use clap::CommandFactory;
@@ -30,5 +30,16 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
         "The pages are in {}; read one with `man {0}/redrive.1`.",
         dir.display()
     );
+    Ok(Exit::Done)
+}
+
+pub(crate) fn openapi() -> anyhow::Result<Exit> {
+    let document = serde_json::to_string_pretty(&redrive_gateway::document())?;
+    output::write(&format!("{document}\n"))?;
+    Ok(Exit::Done)
+}
+
+pub(crate) fn asyncapi() -> anyhow::Result<Exit> {
+    output::write(&redrive_gateway::asyncapi()?)?;
     Ok(Exit::Done)
 }

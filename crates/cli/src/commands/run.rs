@@ -6,10 +6,12 @@ use std::{
     path::Path,
 };
 
+use anyhow::Context;
+use redrive_broker::{Broker, BrokerError};
 use redrive_client::Upload;
 use redrive_domain::{
     command::{Cancel, Command, Create, Start},
-    ids::{BatchId, Bucket, ResourceClass},
+    ids::{BatchId, Bucket, HandlerName, ResourceClass},
     pause::PauseReason,
     pipeline::Pipeline,
     query::{BatchRef, BatchView},
@@ -56,6 +58,7 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     };
     let stop = signals::shutdown()?;
     let served = handlers_of(&pipeline);
+    may_work(app, &class).await?;
     create(app, &args.inputs.bucket, batch, pipeline, start).await?;
     let here = Here::start(app, vec![class], &served, args.jobs)?;
     let mut upload = Upload::new(
@@ -104,7 +107,11 @@ pub(crate) async fn work_here(
 ) -> anyhow::Result<Exit> {
     let jobs_of = view.tiers.iter().flat_map(|tier| &tier.jobs);
     let served = jobs_of.map(|job| job.handler.to_string()).collect();
-    let here = Here::start(app, classes(view), &served, jobs)?;
+    let classes = classes(view);
+    if let Some(class) = classes.first() {
+        may_work(app, class).await?;
+    }
+    let here = Here::start(app, classes, &served, jobs)?;
     finish_here(app, here, view.summary.batch, seq, stop).await
 }
 
@@ -200,6 +207,18 @@ async fn interrupted(app: &App, here: Here, batch: BatchId) -> anyhow::Result<Ex
         app.hint(&format!("resume {batch}"))
     );
     Ok(Exit::Interrupted)
+}
+
+/// Whether this user may take work at all: a worker would wait for ever until it may. All else passes or is told later.
+async fn may_work(app: &App, class: &ResourceClass) -> anyhow::Result<()> {
+    let handler = HandlerName::new("exec")?;
+    match app.client.broker().take(&handler, class).await {
+        Err(error @ BrokerError::Denied(_)) => Err(error).context(
+            "this works in your terminal, which takes the rights of a worker as well; `redrive submit` leaves it to the \
+             system's workers",
+        ),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// A worker in this process.

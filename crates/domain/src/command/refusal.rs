@@ -124,9 +124,11 @@ pub struct Stale {
     pub added: u64,
     /// The first documents of those that are gone.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub gone_documents: UnitSet,
     /// The first documents of those that were added.
     #[serde(with = "as_ranges")]
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::Ranges))]
     pub added_documents: UnitSet,
 }
 

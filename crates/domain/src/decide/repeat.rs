@@ -76,8 +76,8 @@ pub fn as_then(
             ..before.accepted()
         },
         _ => {
-            let (key, bucket) = (&before.key, &before.bucket);
             let tenant = Tenant { ledger, keys: None };
+            let (key, bucket) = (&before.key, &before.bucket);
             command_within(tenant, at, Some(before), key, bucket, id, asked)?.accepted
         }
     };

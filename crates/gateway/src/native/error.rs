@@ -8,7 +8,10 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::problem::{Fault, Problem};
+use crate::{
+    fill::Progress,
+    problem::{Fault, Problem},
+};
 
 /// An error, of everything but a request that is not valid.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -183,6 +186,27 @@ pub(crate) fn render_with(
         let detail = faults.clone();
         return (status, Json(HttpValidationError { detail })).into_response();
     }
+    let body = ErrorResponse {
+        success: false,
+        status: status.as_u16(),
+        error,
+    };
+    (status, Json(body)).into_response()
+}
+
+/// The answer to a request that was carried out in part: how far it came stands beside what went wrong.
+pub(crate) fn render_after(problem: &Problem, progress: &Progress) -> Response {
+    let (status, mut error) = describe(problem);
+    if let Problem::Invalid(faults) = problem {
+        let body = json!({ "detail": faults, "progress": progress });
+        return (status, Json(body)).into_response();
+    }
+    let mut details = error.details.take().unwrap_or_else(|| json!({}));
+    if let Some(details) = details.as_object_mut() {
+        let progress = serde_json::to_value(progress).unwrap_or_default();
+        details.insert("progress".to_owned(), progress);
+    }
+    error.details = Some(details);
     let body = ErrorResponse {
         success: false,
         status: status.as_u16(),

@@ -40,6 +40,7 @@ use crate::{
     Shared,
     caller::{Caller, Scope},
     extract::{Params, Path},
+    native::error::ErrorResponse,
     problem::Problem,
 };
 
@@ -162,7 +163,10 @@ impl FromRequestParts<Shared> for LastEventId {
         ("batch" = String, Path, description = "Its id, or `last`"), OfEvents,
         ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event that came: go on after it"),
     ),
-    responses((status = 200, description = "Events, each with its log sequence as its id", content_type = "text/event-stream")),
+    responses(
+        (status = 200, description = "Events, each with its log sequence as its id", content_type = "text/event-stream"),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn of_batch(
     State(gateway): State<Shared>,
@@ -378,5 +382,24 @@ mod tests {
         assert!(streams.take(&name(99)).is_ok());
         slots.clear();
         assert!(streams.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_let_go() {
+        let streams = Streams::default();
+        let slot = streams.take(&Namespace::new("a").unwrap());
+        let slot = slot.unwrap_or_else(|_| panic!("full"));
+        let entry = Entry {
+            seq: 1,
+            subject: format!("rd.evt.0.a.{}.batch.created", uuid::Uuid::nil()),
+            payload: "of a later version".into(),
+        };
+        let entries = futures::stream::repeat(Ok(entry)).boxed();
+        let (sender, mut events) = mpsc::channel(2);
+        pump(slot, entries, None, sender, CancellationToken::new()).await;
+        assert!(streams.0.lock().unwrap().is_empty());
+        // What was on its way is there, then the stream ends.
+        assert!(events.recv().await.is_some() && events.recv().await.is_some());
+        assert!(events.recv().await.is_none());
     }
 }

@@ -5,6 +5,7 @@ mod lists;
 mod rows;
 
 use axum::Json;
+use redrive_broker::Broker;
 use redrive_domain::{
     diagnosis::Diagnosis,
     query::{At, BatchRef, BatchView, CreditsView, OfBatch, OfNamespace},
@@ -16,6 +17,7 @@ use crate::{
     Shared,
     caller::{Caller, Scope},
     extract::{Params, Path},
+    native::error::ErrorResponse,
     problem::Problem,
 };
 
@@ -34,13 +36,27 @@ fn not_read(error: redrive_client::ClientError) -> Problem {
     Problem::of(error, "query")
 }
 
+/// Refuses to wait for a log sequence that nothing has yet: no command's answer can have named it.
+async fn reachable(caller: &Caller, min_seq: Option<u64>) -> Result<(), Problem> {
+    let Some(asked) = min_seq.filter(|asked| *asked > 0) else {
+        return Ok(());
+    };
+    let end = caller.client.broker().last_seq().await;
+    let end = end.map_err(|error| not_read(error.into()))?;
+    if asked > end {
+        let message = format!("is {asked}: the log ends at {end}");
+        return Err(Problem::invalid("query", "min_seq", message));
+    }
+    Ok(())
+}
+
 /// When a read is of.
 #[derive(Debug, Clone, Copy, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Moment {
     /// As of this moment: a log sequence, or a time (RFC 3339). As of now unless said.
-    #[param(value_type = Option<String>, example = "41")]
+    #[param(inline, example = "41")]
     at: Option<At>,
     /// The answer has to include this log sequence. Without it, it includes all that stood in the log when the question
     /// came; 0 takes what is there.
@@ -61,7 +77,10 @@ impl Moment {
 #[utoipa::path(
     get, path = "/v1/batches/{batch}", tag = "Redrive",
     params(("batch" = String, Path, description = "Its id, or `last`"), Moment),
-    responses((status = 200, description = "How it is doing")),
+    responses(
+        (status = 200, description = "How it is doing", body = BatchView),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn get_batch(
     caller: Caller,
@@ -69,6 +88,7 @@ async fn get_batch(
     Params(moment): Params<Moment>,
 ) -> Result<Json<BatchView>, Problem> {
     caller.needs(Scope::Read)?;
+    reachable(&caller, moment.min_seq).await?;
     let view = caller.client.status(&moment.of(batch)).await;
     view.map(Json).map_err(not_read)
 }
@@ -77,7 +97,10 @@ async fn get_batch(
 #[utoipa::path(
     get, path = "/v1/batches/{batch}/diagnose", tag = "Redrive",
     params(("batch" = String, Path, description = "Its id, or `last`"), Moment),
-    responses((status = 200, description = "What is wrong with it")),
+    responses(
+        (status = 200, description = "What is wrong with it", body = Diagnosis),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn diagnose(
     caller: Caller,
@@ -85,6 +108,7 @@ async fn diagnose(
     Params(moment): Params<Moment>,
 ) -> Result<Json<Diagnosis>, Problem> {
     caller.needs(Scope::Read)?;
+    reachable(&caller, moment.min_seq).await?;
     let diagnosis = caller.client.diagnose(&moment.of(batch)).await;
     diagnosis.map(Json).map_err(not_read)
 }
@@ -92,13 +116,14 @@ async fn diagnose(
 /// What the namespace may spend a month, and what it has spent.
 #[utoipa::path(
     get, path = "/v1/credits", tag = "Redrive", params(Moment),
-    responses((status = 200, description = "The limit, the present month, and those before")),
+    responses((status = 200, description = "The limit, the present month, and those before", body = CreditsView)),
 )]
 async fn get_credits(
     caller: Caller,
     Params(moment): Params<Moment>,
 ) -> Result<Json<CreditsView>, Problem> {
     caller.needs(Scope::Read)?;
+    reachable(&caller, moment.min_seq).await?;
     let query = OfNamespace {
         min_seq: moment.min_seq,
         at: moment.at,

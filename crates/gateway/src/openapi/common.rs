@@ -1,7 +1,5 @@
 //! What holds for all routes, or for all of one surface, and so is said once: tags, credentials, headers, errors.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
 use crate::surface::Surface;
@@ -55,7 +53,6 @@ pub(super) fn complete(document: &mut Value) {
     let mut used = Vec::new();
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     let Some(paths) = paths else { return };
-    let names = operation_names(paths);
     for (path, item) in paths.iter_mut() {
         let surface = Surface::of(path);
         if !used.contains(&surface) {
@@ -63,7 +60,7 @@ pub(super) fn complete(document: &mut Value) {
         }
         for method in METHODS {
             if let Some(Value::Object(operation)) = item.get_mut(method) {
-                complete_operation(surface, method, &names, operation);
+                complete_operation(surface, method, path, operation);
             }
         }
     }
@@ -73,32 +70,22 @@ pub(super) fn complete(document: &mut Value) {
         .collect();
 }
 
-/// How often each operation's id is there. It has to be the only one of its name, but handlers of several surfaces are
-/// called alike.
-fn operation_names(paths: &Map<String, Value>) -> BTreeMap<String, usize> {
-    let mut names = BTreeMap::new();
-    for item in paths.values() {
-        for operation in METHODS.iter().filter_map(|method| item.get(method)) {
-            if let Some(name) = operation["operationId"].as_str() {
-                *names.entry(name.to_owned()).or_default() += 1;
-            }
-        }
-    }
-    names
-}
-
 fn complete_operation(
     surface: Surface,
     method: &str,
-    names: &BTreeMap<String, usize>,
+    path: &str,
     operation: &mut Map<String, Value>,
 ) {
     operation.insert("tags".into(), json!([surface.name()]));
-    if let Some(Value::String(name)) = operation.get_mut("operationId")
-        && names.get(name).is_some_and(|times| *times > 1)
+    // An id has to be the only one of its name, but handlers of several surfaces are called alike.
+    let prefix = format!("{}_", surface.name().to_lowercase());
+    if let Some(Value::String(id)) = operation.get_mut("operationId")
+        && surface != Surface::Native
+        && !id.starts_with(&prefix)
     {
-        *name = format!("{}_{name}", surface.name().to_lowercase());
+        *id = format!("{prefix}{id}");
     }
+    texts_are_not_null(operation);
     let scheme = match surface {
         Surface::Native | Surface::Mixpeek => "bearer",
         Surface::Feather | Surface::Spidra => "x-api-key",
@@ -124,6 +111,11 @@ fn complete_operation(
             responses.entry("422").or_insert_with(|| {
                 response("The request is not valid; `loc` says where.", &invalid)
             });
+        }
+        if surface == Surface::Native && path.contains('{') {
+            responses
+                .entry("404")
+                .or_insert_with(|| response("There is no such thing here.", &schema));
         }
         for (status, what) in ERRORS {
             responses
@@ -167,6 +159,35 @@ fn error_of(responses: &Map<String, Value>) -> Value {
 
 fn response(what: &str, schema: &Value) -> Value {
     json!({ "description": what, "content": { "application/json": { "schema": schema } } })
+}
+
+/// What may be left out of an address or a header is a type that may be null in the code. Written down, it never is.
+fn texts_are_not_null(operation: &mut Map<String, Value>) {
+    let parameters = operation.get_mut("parameters");
+    for parameter in parameters
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let Some(Value::Object(schema)) = parameter.get_mut("schema") else {
+            continue;
+        };
+        if let Some(Value::Array(types)) = schema.get_mut("type") {
+            types.retain(|of| of != "null");
+            if let [of] = types.as_slice() {
+                let of = of.clone();
+                schema.insert("type".into(), of);
+            }
+        }
+        if let Some(Value::Array(choices)) = schema.get_mut("oneOf") {
+            choices.retain(|of| of["type"] != "null");
+            if let [Value::Object(of)] = choices.as_mut_slice() {
+                let of = std::mem::take(of);
+                schema.remove("oneOf");
+                schema.extend(of);
+            }
+        }
+    }
 }
 
 /// Adds a header that all operations of a kind take, unless the operation tells of it.

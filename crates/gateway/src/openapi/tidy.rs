@@ -1,11 +1,9 @@
 //! Puts right what deriving leaves in schemas. It works on JSON, so that it does for any document that holds schemas.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Where schemas stand in a document.
-const SCHEMAS: &str = "#/components/schemas/";
+pub(crate) const SCHEMAS: &str = "#/components/schemas/";
 
 /// Puts right what deriving leaves in the schemas of a document.
 pub(crate) fn tidy(document: &mut Value) {
@@ -14,6 +12,7 @@ pub(crate) fn tidy(document: &mut Value) {
         if let Some(Value::String(text)) = object.get_mut("description") {
             *text = prose(text);
         }
+        unsigned(object);
     });
 }
 
@@ -31,32 +30,43 @@ pub(crate) fn each_object(value: &mut Value, visit: &mut impl FnMut(&mut Map<Str
     }
 }
 
+/// What is never below zero is derived with the format of a number that may be, and is half as large then.
+fn unsigned(object: &mut Map<String, Value>) {
+    if object.get("minimum").and_then(Value::as_u64) != Some(0) {
+        return;
+    }
+    if let Some(Value::String(format)) = object.get_mut("format")
+        && matches!(format.as_str(), "int32" | "int64")
+    {
+        format.insert(0, 'u');
+    }
+}
+
+/// What a number of the code is in a schema.
+fn number(name: &str) -> Option<Value> {
+    let whole = |format: &str| json!({ "type": "integer", "format": format, "minimum": 0 });
+    match name {
+        "u8" => Some(whole("uint8")),
+        "u16" => Some(whole("uint16")),
+        "u32" => Some(whole("uint32")),
+        "u64" => Some(whole("uint64")),
+        "f64" => Some(json!({ "type": "number", "format": "double" })),
+        _ => None,
+    }
+}
+
 /// Aliases of numbers (a tier, an ordinal) are derived as references to `u16` or `u32`, which say nothing to a reader.
 fn inline_numbers(document: &mut Value) {
-    let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") else {
-        return;
-    };
-    let is_number = |name: &String| {
-        matches!(
-            name.as_str(),
-            "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64" | "f32" | "f64"
-        )
-    };
-    let names: Vec<String> = schemas
-        .keys()
-        .filter(|name| is_number(name))
-        .cloned()
-        .collect();
-    let numbers: BTreeMap<String, Value> = names
-        .into_iter()
-        .filter_map(|name| Some((format!("{SCHEMAS}{name}"), schemas.remove(&name)?)))
-        .collect();
+    if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
+        schemas.retain(|name, _| number(name).is_none());
+    }
     each_object(document, &mut |object| {
-        let number = object.get("$ref").and_then(Value::as_str);
-        if let Some(Value::Object(number)) = number.and_then(|name| numbers.get(name)) {
+        let reference = object.get("$ref").and_then(Value::as_str);
+        let name = reference.and_then(|reference| reference.strip_prefix(SCHEMAS));
+        if let Some(Value::Object(number)) = name.and_then(number) {
             object.remove("$ref");
             for (key, value) in number {
-                object.entry(key).or_insert_with(|| value.clone());
+                object.entry(key).or_insert(value);
             }
         }
     });
@@ -65,20 +75,18 @@ fn inline_numbers(document: &mut Value) {
 /// A comment of the code as prose: lines that were broken to fit are joined, and what links to code names it.
 fn prose(text: &str) -> String {
     let mut joined = String::with_capacity(text.len());
-    for line in text.lines() {
-        let begins = line.is_empty() || line.starts_with(['-', '*', '|', '#', '`']);
-        match joined.chars().next_back() {
-            None => {}
-            Some('\n') => joined.push('\n'),
-            Some(_) if begins => joined.push('\n'),
-            Some(_) => joined.push(' '),
+    for line in text.trim().lines() {
+        if line.trim().is_empty() {
+            joined.push_str(if joined.ends_with("\n\n") { "" } else { "\n\n" });
+            continue;
+        }
+        let begins = line.starts_with(['-', '*', '|', '#', '`']);
+        if !joined.is_empty() && !joined.ends_with('\n') {
+            joined.push(if begins { '\n' } else { ' ' });
         }
         joined.push_str(line);
-        if line.is_empty() {
-            joined.push('\n');
-        }
     }
-    unlinked(joined.trim())
+    unlinked(&joined)
 }
 
 /// Without links to code: ``[`Name`]`` and ``[`Name`](path)`` become `` `Name` ``. Links to pages stay.
@@ -110,8 +118,6 @@ fn unlinked(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -133,7 +139,9 @@ mod tests {
             } }
         });
         tidy(&mut document);
-        let tier = json!({ "type": "integer", "minimum": 0, "description": "The tier." });
+        let tier = json!({
+            "type": "integer", "format": "uint16", "minimum": 0, "description": "The tier."
+        });
         let schemas = &document["components"]["schemas"];
         assert_eq!(schemas["Job"]["properties"]["tier"], tier);
         assert!(schemas.get("u16").is_none());

@@ -20,10 +20,13 @@ use redrive_client::Client;
 use redrive_domain::{
     command::{Command, SetCredits},
     credits::NO_BATCH,
-    ids::{Bucket, CommandId, Namespace},
+    document::Output as Made,
+    ids::{Bucket, CommandId, HandlerName, Namespace, ResourceClass, WorkerId},
 };
 use redrive_gateway::Config;
+use redrive_worker::handler::{Done, handler_fn};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::common::{SOON, World};
 
@@ -112,4 +115,42 @@ pub async fn python() -> tokio::process::Command {
         python.env("PYTHONPATH", file("python"));
     }
     python
+}
+
+/// A worker that serves a handler for workers of a class, until the test ends. It does each unit at once, or never.
+pub fn serve(world: &World, class: &str, handler: &str, does: bool) {
+    let id = WorkerId::new(format!("{class}-{handler}")).unwrap();
+    let mut config = redrive_worker::Config::new(0, id);
+    config.classes = vec![ResourceClass::new(class).unwrap()];
+    let name = HandlerName::new(handler).unwrap();
+    let handler = handler_fn(name, move |_, _| async move {
+        if !does {
+            std::future::pending::<()>().await;
+        }
+        Ok(Done::Completed(Some(Made::text("done"))))
+    });
+    let (broker, stop) = (world.broker.clone(), CancellationToken::new());
+    tokio::spawn(redrive_worker::run(broker, config, vec![handler], stop));
+}
+
+/// An answer with `<time>` for times and `<number>` for spans.
+pub fn in_other_words(answer: &Value) -> Value {
+    match answer {
+        Value::String(text) if is_time(text) => "<time>".into(),
+        Value::Array(list) => list.iter().map(in_other_words).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| match name.as_str() {
+                "duration_seconds" | "duration_ms" if value.is_number() => {
+                    (name.clone(), "<number>".into())
+                }
+                _ => (name.clone(), in_other_words(value)),
+            })
+            .collect(),
+        other => other.clone(),
+    }
+}
+
+fn is_time(text: &str) -> bool {
+    text.len() == 24 && text.ends_with('Z') && text.as_bytes()[10] == b'T'
 }

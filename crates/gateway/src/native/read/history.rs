@@ -4,18 +4,21 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use redrive_domain::query::{At, BatchRef, ListChanges, ReadTimeline};
+use redrive_domain::query::{
+    At, BatchRef, Change, Diff, ListChanges, Page, ReadTimeline, TimelineRow,
+};
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    not_read,
+    not_read, reachable,
     rows::{Shape, list},
 };
 use crate::{
     Shared,
     caller::{Caller, Scope},
     extract::{Params, Path},
+    native::error::ErrorResponse,
     problem::Problem,
 };
 
@@ -32,13 +35,14 @@ pub(super) fn router() -> OpenApiRouter<Shared> {
 #[serde(deny_unknown_fields)]
 struct Between {
     /// The earlier moment: a log sequence, or a time (RFC 3339).
-    #[param(value_type = String, example = "41")]
+    #[param(inline, example = "41")]
     from: At,
     /// The later moment; now unless said. `at` says the same.
     #[serde(alias = "at")]
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     to: Option<At>,
     /// Documents on a page, 1 to 1,000; 100 unless said. As lines: documents in all.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
     /// Where the page before ended: its `next`. All pages are of the same two moments.
     after: Option<String>,
@@ -50,7 +54,14 @@ struct Between {
 #[utoipa::path(
     get, path = "/v1/batches/{batch}/diff", tag = "Redrive",
     params(("batch" = String, Path, description = "Its id, or `last`"), Between),
-    responses((status = 200, description = "A page, or with `Accept: application/x-ndjson` all documents that changed, one a line")),
+    responses(
+        (
+            status = 200,
+            description = "A page, or with `Accept: application/x-ndjson` all documents that changed, one a line",
+            content((Diff = "application/json"), (Change = "application/x-ndjson")),
+        ),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn diff(
     caller: Caller,
@@ -70,6 +81,7 @@ async fn diff(
         // A page has more to say than what is on it.
         Shape::Page => {
             caller.needs(Scope::Read)?;
+            reachable(&caller, query.min_seq).await?;
             let diff = caller.client.diff(&query).await.map_err(not_read)?;
             Ok(Json(diff).into_response())
         }
@@ -83,13 +95,14 @@ async fn diff(
 #[serde(deny_unknown_fields)]
 struct UpTo {
     /// Lines on a page, 1 to 1,000; 100 unless said. As lines: lines in all.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
     /// Where the page before ended: its `next`.
     after: Option<String>,
     /// The answer has to include this log sequence.
     min_seq: Option<u64>,
     /// Up to this moment: a log sequence, or a time (RFC 3339). Up to now unless said.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     at: Option<At>,
 }
 
@@ -97,7 +110,14 @@ struct UpTo {
 #[utoipa::path(
     get, path = "/v1/batches/{batch}/timeline", tag = "Redrive",
     params(("batch" = String, Path, description = "Its id, or `last`"), UpTo),
-    responses((status = 200, description = "A page, or with `Accept: application/x-ndjson` all of it, one entry a line")),
+    responses(
+        (
+            status = 200,
+            description = "A page, or with `Accept: application/x-ndjson` all of it, one entry a line",
+            content((inline(Page<TimelineRow>) = "application/json"), (TimelineRow = "application/x-ndjson")),
+        ),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn timeline(
     caller: Caller,

@@ -5,7 +5,10 @@ use redrive_domain::{
     failure::{FailureClass, FailureKind, Fingerprint},
     ids::{Bucket, JobName},
     pipeline::TierNum,
-    query::{At, BatchRef, DocumentStatus, ListBatches, ListDocuments, ListFailures, ListResults},
+    query::{
+        At, BatchRef, BatchSummary, DocumentRow, DocumentStatus, FailureRow, ListBatches,
+        ListDocuments, ListFailures, ListResults, Page, ResultRow,
+    },
     status::BatchStatus,
 };
 use serde::Deserialize;
@@ -16,6 +19,7 @@ use crate::{
     Shared,
     caller::Caller,
     extract::{Params, Path},
+    native::error::ErrorResponse,
     problem::Problem,
 };
 
@@ -34,12 +38,13 @@ pub(super) fn router() -> OpenApiRouter<Shared> {
 #[serde(deny_unknown_fields)]
 struct OfBatches {
     /// Only of this bucket.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     bucket: Option<Bucket>,
     /// Only with this status: `pending`, `running`, `completed`, `completed_with_failures`, `failed` or `cancelled`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     status: Option<BatchStatus>,
     /// Entries on a page, 1 to 1,000; 100 unless said. As lines: entries in all.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
     /// Where the page before ended: its `next`.
     after: Option<String>,
@@ -53,7 +58,11 @@ struct OfBatches {
 /// The namespace's batches, the last one first.
 #[utoipa::path(
     get, path = "/v1/batches", tag = "Redrive", params(OfBatches),
-    responses((status = 200, description = "A page, or with `Accept: application/x-ndjson` all of them, one a line")),
+    responses((
+        status = 200,
+        description = "A page, or with `Accept: application/x-ndjson` all of them, one a line",
+        content((inline(Page<BatchSummary>) = "application/json"), (BatchSummary = "application/x-ndjson")),
+    )),
 )]
 async fn list_batches(
     caller: Caller,
@@ -80,31 +89,32 @@ async fn list_batches(
 #[serde(deny_unknown_fields)]
 struct OfDocuments {
     /// Only with this status: `open`, `completed`, `failed` or `cancelled`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     status: Option<DocumentStatus>,
     /// Only those that came to this tier last, or failed in it. With a class, a kind or a fingerprint: that failed in it
     /// so.
     tier: Option<TierNum>,
     /// Only those that failed with this class: `transient`, `permanent` or `unknown`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     class: Option<FailureClass>,
     /// Only those that failed with this kind, for instance `timeout`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     kind: Option<FailureKind>,
     /// Only those that failed with this fingerprint.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     fingerprint: Option<Fingerprint>,
     /// Whether to tell what the last tier made of them.
     #[serde(default)]
     outputs: bool,
     /// Entries on a page, 1 to 1,000; 100 unless said. As lines: entries in all.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
     /// Where the page before ended: its `next`.
     after: Option<String>,
     /// The answer has to include this log sequence.
     min_seq: Option<u64>,
     /// As of this moment: a log sequence, or a time (RFC 3339). As of now unless said.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     at: Option<At>,
 }
 
@@ -112,7 +122,14 @@ struct OfDocuments {
 #[utoipa::path(
     get, path = "/v1/batches/{batch}/documents", tag = "Redrive",
     params(("batch" = String, Path, description = "Its id, or `last`"), OfDocuments),
-    responses((status = 200, description = "A page, or with `Accept: application/x-ndjson` all of them, one a line")),
+    responses(
+        (
+            status = 200,
+            description = "A page, or with `Accept: application/x-ndjson` all of them, one a line",
+            content((inline(Page<DocumentRow>) = "application/json"), (DocumentRow = "application/x-ndjson")),
+        ),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn list_documents(
     caller: Caller,
@@ -145,22 +162,23 @@ struct OfFailures {
     /// Only of this tier.
     tier: Option<TierNum>,
     /// Only of this class: `transient`, `permanent` or `unknown`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     class: Option<FailureClass>,
     /// Only of this kind, for instance `timeout`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     kind: Option<FailureKind>,
     /// Only with this fingerprint.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     fingerprint: Option<Fingerprint>,
     /// Entries on a page, 1 to 1,000; 100 unless said. As lines: entries in all.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
     /// Where the page before ended: its `next`.
     after: Option<String>,
     /// The answer has to include this log sequence.
     min_seq: Option<u64>,
     /// As of this moment: a log sequence, or a time (RFC 3339). As of now unless said.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     at: Option<At>,
 }
 
@@ -168,7 +186,14 @@ struct OfFailures {
 #[utoipa::path(
     get, path = "/v1/batches/{batch}/failures", tag = "Redrive",
     params(("batch" = String, Path, description = "Its id, or `last`"), OfFailures),
-    responses((status = 200, description = "A page, or with `Accept: application/x-ndjson` all of them, one a line")),
+    responses(
+        (
+            status = 200,
+            description = "A page, or with `Accept: application/x-ndjson` all of them, one a line",
+            content((inline(Page<FailureRow>) = "application/json"), (FailureRow = "application/x-ndjson")),
+        ),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn list_failures(
     caller: Caller,
@@ -198,16 +223,17 @@ struct OfResults {
     /// Of this tier; the last one unless said.
     tier: Option<TierNum>,
     /// Of this job; all of the tier unless said.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     job: Option<JobName>,
     /// Entries on a page, 1 to 1,000; 100 unless said. As lines: entries in all.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
     /// Where the page before ended: its `next`.
     after: Option<String>,
     /// The answer has to include this log sequence.
     min_seq: Option<u64>,
     /// As of this moment: a log sequence, or a time (RFC 3339). As of now unless said.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     at: Option<At>,
 }
 
@@ -215,7 +241,14 @@ struct OfResults {
 #[utoipa::path(
     get, path = "/v1/batches/{batch}/results", tag = "Redrive",
     params(("batch" = String, Path, description = "Its id, or `last`"), OfResults),
-    responses((status = 200, description = "A page, or with `Accept: application/x-ndjson` all of them, one a line")),
+    responses(
+        (
+            status = 200,
+            description = "A page, or with `Accept: application/x-ndjson` all of them, one a line",
+            content((inline(Page<ResultRow>) = "application/json"), (ResultRow = "application/x-ndjson")),
+        ),
+        (status = 404, description = "There is no such batch", body = ErrorResponse),
+    ),
 )]
 async fn list_results(
     caller: Caller,

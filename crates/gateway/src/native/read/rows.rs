@@ -13,7 +13,7 @@ use redrive_broker::nats::NatsBroker;
 use redrive_client::{Client, ClientError, Paged};
 use redrive_domain::query::{PAGE_MAX, Page};
 
-use super::not_read;
+use super::{not_read, reachable};
 use crate::{
     Shared,
     caller::{Caller, Scope},
@@ -74,9 +74,10 @@ impl FromRequestParts<Shared> for Shape {
 pub(super) async fn list<Q: Paged>(
     caller: &Caller,
     shape: Shape,
-    query: Q,
+    mut query: Q,
 ) -> Result<Response, Problem> {
     caller.needs(Scope::Read)?;
+    reachable(caller, *query.paging().min_seq).await?;
     match shape {
         Shape::Page => {
             let page = caller.client.page(&query).await.map_err(not_read)?;

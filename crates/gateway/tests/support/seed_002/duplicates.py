@@ -1,0 +1,5 @@
+requests.post(
+    f"https://api.mixpeek.com/v1/buckets/{bucket_id}/batches/{batch_id}/tiers/{tier_num}/heal",
+    headers={"Authorization": "Bearer YOUR_API_KEY", "X-Namespace": "your-namespace"},
+    json={"action": "kill_duplicates"}
+)

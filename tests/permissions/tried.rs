@@ -1,0 +1,116 @@
+//! What users try that they may not do.
+
+/// Who tries it; where it publishes; to what it subscribes.
+pub(crate) type Tried = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+/// Subjects of all kinds, for each user some that others need.
+pub(crate) const TRIED: [Tried; 6] = [
+    (
+        "worker",
+        &[
+            "rd.evt.0.default.b.batch.completed",
+            "rd.req.default._.b.cancel",
+            "rd.cmd.default._.b.cancel",
+            "rd.qry.default.batches",
+            "rd.work.0.exec.cpu.default.b.c",
+            "rd.sig.0",
+            "rd.who.0",
+            "_INBOX.rd.coordinator.x",
+            "_INBOX.rd.operator.x",
+            "$KV.RD_LEASES_0.coordinator",
+            "$JS.API.STREAM.DELETE.RD_EVENTS_0",
+            "$JS.API.STREAM.DELETE.RD_WORK_0",
+            "$JS.API.STREAM.PURGE.RD_WORK_0",
+            "$JS.API.STREAM.CREATE.MINE",
+            "$JS.API.STREAM.INFO.RD_INBOX_0",
+            "$JS.API.CONSUMER.CREATE.RD_EVENTS_0.mine.rd.evt.0.>",
+            "$JS.API.CONSUMER.CREATE.RD_INBOX_0.mine",
+            "$JS.API.CONSUMER.DELETE.RD_WORK_0.exec+cpu",
+        ],
+        &[
+            ">",
+            "_INBOX.>",
+            "_INBOX.rd.coordinator.>",
+            "_INBOX.rd.operator.>",
+            "rd.req.>",
+            "rd.qry.>",
+            "rd.evt.>",
+            "rd.hb.0.*",
+        ],
+    ),
+    (
+        "projector",
+        &[
+            "rd.evt.0.default.b.batch.completed",
+            "rd.req.default._.b.cancel",
+            "rd.cmd.default._.b.cancel",
+            "rd.out.0.default.b",
+            "rd.hb.0.w",
+            "_INBOX.rd.coordinator.x",
+            "$JS.API.STREAM.DELETE.RD_EVENTS_0",
+            "$JS.API.STREAM.INFO.RD_INBOX_0",
+            "$JS.API.CONSUMER.CREATE.RD_INBOX_0.mine",
+            "$JS.API.CONSUMER.CREATE.RD_WORK_0.mine.rd.work.0.exec.cpu.>",
+        ],
+        &["_INBOX.rd.coordinator.>", "rd.req.>", "rd.hb.0.*"],
+    ),
+    (
+        "gateway",
+        &[
+            "rd.evt.0.default.b.batch.completed",
+            "rd.cmd.default._.b.cancel",
+            "rd.out.0.default.b",
+            "rd.work.0.exec.cpu.default.b.c",
+            "_INBOX.rd.operator.x",
+            "$JS.API.STREAM.DELETE.RD_EVENTS_0",
+            "$JS.API.CONSUMER.CREATE.RD_INBOX_0.mine",
+        ],
+        &["_INBOX.rd.operator.>", "rd.req.>", "rd.qry.>", "rd.hb.0.*"],
+    ),
+    (
+        "operator",
+        &[
+            "rd.evt.0.default.b.batch.completed",
+            "rd.out.0.default.b",
+            "rd.hb.0.w",
+            "rd.sig.0",
+            "_INBOX.rd.coordinator.x",
+            "$KV.RD_LEASES_0.coordinator",
+            "$JS.API.STREAM.DELETE.RD_EVENTS_0",
+            "$JS.API.STREAM.PURGE.RD_WORK_0",
+            "$JS.API.STREAM.UPDATE.RD_EVENTS_0",
+            "$JS.API.CONSUMER.CREATE.RD_INBOX_0.mine",
+            "$JS.API.CONSUMER.DELETE.RD_INBOX_0.mine",
+        ],
+        &["_INBOX.rd.gateway.>", "_INBOX.rd.coordinator.>", "rd.req.>"],
+    ),
+    (
+        "coordinator",
+        &[
+            "$JS.API.STREAM.DELETE.RD_EVENTS_0",
+            "$JS.API.STREAM.PURGE.RD_EVENTS_0",
+            "$JS.API.STREAM.UPDATE.RD_EVENTS_0",
+            "$JS.API.STREAM.DELETE.RD_INBOX_0",
+            "rd.out.0.default.b",
+            "_INBOX.rd.projector.x",
+        ],
+        &["_INBOX.rd.gateway.>", "_INBOX.rd.operator.>", "rd.qry.>"],
+    ),
+    (
+        "acme",
+        &[
+            "rd.req.default._.b.cancel",
+            "rd.qry.default.batches",
+            "rd.cmd.acme._.b.cancel",
+            "$JS.API.INFO",
+            "$JS.API.DIRECT.GET.RD_EVENTS_0",
+            "$JS.API.CONSUMER.CREATE.RD_EVENTS_0.mine.rd.evt.0.acme.>",
+            "_INBOX.rd.operator.x",
+        ],
+        &["_INBOX.rd.operator.*", "rd.who.0", "rd.req.acme.>"],
+    ),
+];
