@@ -325,6 +325,8 @@ async fn a_key_stands_in_their_header_and_is_good_for_its_own_batches() {
     let made = ask(&ours, "POST", SESSIONS, body.clone()).await.is(200);
     let again = ask(&ours, "POST", SESSIONS, body).await.is(200);
     assert_eq!(made, again);
+    let reused = ask(&ours, "POST", SESSIONS, json!({ "count": 2 })).await;
+    message(&reused.is(400), 400);
     let batch = made["data"]["batch_id"].as_str().unwrap();
     let (batch, retry) = (of(batch), retry_of(batch));
     for (method, path) in [

@@ -311,6 +311,9 @@ async fn a_request_that_is_sent_again_is_done_once() {
     assert_eq!(first, second);
     let listed = world.get(SCRAPES).await.is(200);
     assert_eq!(listed["pagination"]["total"], 1);
+    let other = json!({ "urls": URLS[1..] });
+    let refused = world.ask("POST", SCRAPES, &key, other).await.is(422);
+    assert_eq!(refused["code"], "IDEMPOTENCY_KEY_REUSED");
 
     let batch = first["batchId"].as_str().unwrap();
     until_over(&world, batch).await;
