@@ -92,7 +92,7 @@ async fn what_failed_is_opened_anew_and_nothing_else() {
         "batch_id": batch,
         "status": "processing",
         "retried_sessions": 1,
-        "message": "Retrying 1 failed sessions",
+        "message": "Retrying 1 failed session",
     } });
     assert_eq!(again, expected);
     let over = world
@@ -125,7 +125,7 @@ async fn a_batch_of_which_nothing_came_has_failed_and_can_be_retried() {
     let batch = create(&world, 1).await;
     let over = until_over(&world, &batch).await;
     assert_eq!(over["status"], "failed");
-    assert_eq!(over["error"], "1 of 1 sessions failed");
+    assert_eq!(over["error"], "1 of 1 session failed");
     world.mend();
     world.post(&retry_of(&batch), json!({})).await.is(200);
     let over = world
@@ -271,7 +271,7 @@ async fn batches_are_listed_with_filters() {
             ids.collect::<Vec<_>>()
         }
     };
-    assert_eq!(listed("status=failed").await, [second.clone()]);
+    assert_eq!(listed("status=failed").await, std::slice::from_ref(&second));
     assert_eq!(listed("").await, [second, first]);
     assert!(
         listed("created_before=2020-01-01T00:00:00Z")
@@ -325,6 +325,8 @@ async fn a_key_stands_in_their_header_and_is_good_for_its_own_batches() {
     let made = ask(&ours, "POST", SESSIONS, body.clone()).await.is(200);
     let again = ask(&ours, "POST", SESSIONS, body).await.is(200);
     assert_eq!(made, again);
+    let reused = ask(&ours, "POST", SESSIONS, json!({ "count": 2 })).await;
+    message(&reused.is(400), 400);
     let batch = made["data"]["batch_id"].as_str().unwrap();
     let (batch, retry) = (of(batch), retry_of(batch));
     for (method, path) in [

@@ -145,6 +145,43 @@ async fn a_poll_after_a_retry_sees_it() {
 }
 
 #[tokio::test]
+async fn a_batch_that_was_given_up_has_failed_and_goes_on_with_a_retry() {
+    // What passes is tried again in an hour, so that something is left when it is given up.
+    let job = json!({
+        "handler": "work", "max_attempts": 2, "backoff": { "base": "1h", "jitter": 0.0, "max": "1h" },
+    });
+    let strict = json!({ "name": "strict", "max_failed": 0, "tiers": [{ "jobs": [job] }] });
+    let world = world(strict).await;
+    world.fail(URLS[0], "not_found");
+    world.fail(URLS[1], "timeout");
+    let batch = submit(&world, &URLS[..2]).await;
+    let over = until_over(&world, &batch).await;
+    assert_eq!(over["status"], "failed");
+    assert_eq!(over["failedCount"], 1);
+    assert_eq!(over["items"][1]["status"], "pending");
+    let listed = world.get(SCRAPES).await.is(200);
+    assert_eq!(listed["jobs"][0]["status"], "failed");
+    world.failing.lock().unwrap().remove(URLS[0]);
+    assert_eq!(retry(&world, &batch).await.is(202)["retriedCount"], 1);
+    let goes_on = |batch: &Value| batch["completedCount"] == 1;
+    let goes_on = world.until(&of(&batch), goes_on).await;
+    assert_eq!(goes_on["status"], "running");
+    assert_eq!(goes_on["failedCount"], 0);
+}
+
+#[tokio::test]
+async fn the_result_is_what_the_last_tier_made() {
+    let last = ["title", "price"].map(|name| json!({ "name": name, "handler": "work" }));
+    let tiers = json!([{ "jobs": [{ "handler": "work" }] }, { "jobs": last }]);
+    let world = world(json!({ "name": "two", "tiers": tiers })).await;
+    let batch = submit(&world, &URLS[..1]).await;
+    let over = until_over(&world, &batch).await;
+    let made = json!({ "id": URLS[0], "segment": null });
+    let expected = json!({ "title": made, "price": made });
+    assert_eq!(over["items"][0]["result"], expected);
+}
+
+#[tokio::test]
 async fn errors_are_theirs() {
     let world = world(pipeline()).await;
     let batch = submit(&world, &URLS[..1]).await;
@@ -274,6 +311,9 @@ async fn a_request_that_is_sent_again_is_done_once() {
     assert_eq!(first, second);
     let listed = world.get(SCRAPES).await.is(200);
     assert_eq!(listed["pagination"]["total"], 1);
+    let other = json!({ "urls": URLS[1..] });
+    let refused = world.ask("POST", SCRAPES, &key, other).await.is(422);
+    assert_eq!(refused["code"], "IDEMPOTENCY_KEY_REUSED");
 
     let batch = first["batchId"].as_str().unwrap();
     until_over(&world, batch).await;

@@ -116,6 +116,12 @@ async fn create(
     }))
 }
 
+/// So many sessions, in words.
+fn so_many(count: u64, which: &str) -> String {
+    let noun = if count == 1 { "session" } else { "sessions" };
+    format!("{count} {which}{noun}")
+}
+
 fn status_of(batch: &BatchSummary) -> Status {
     match Word::of(batch.status, &batch.counts) {
         Word::Pending => Status::Pending,
@@ -150,7 +156,7 @@ async fn status(Reader(caller): Reader, Id(batch): Id) -> Result<Answer<Data<Bat
     let pending_requests = (pending.count() as u64).min(counts.open);
     let error = (status == Status::Failed).then(|| {
         let (failed, all) = (counts.failed, summary.documents);
-        format!("{failed} of {all} sessions failed")
+        format!("{failed} of {} failed", so_many(all.into(), ""))
     });
     Ok(answer(Batch {
         batch_id: batch,
@@ -296,7 +302,7 @@ async fn update(
         batch_id: batch,
         status,
         cancelled_sessions,
-        message: format!("Cancelled {cancelled_sessions} sessions"),
+        message: format!("Cancelled {}", so_many(cancelled_sessions, "")),
     })
     .into_response())
 }
@@ -329,7 +335,7 @@ async fn retry(
         batch_id: batch,
         status: Status::Processing,
         retried_sessions,
-        message: format!("Retrying {retried_sessions} failed sessions{kept}"),
+        message: format!("Retrying {}{kept}", so_many(retried_sessions, "failed ")),
     }))
 }
 
