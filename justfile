@@ -35,9 +35,14 @@ demo:
 dev *args:
     cargo run --locked -- dev {{ args }}
 
-# Write the fixtures that are missing; those that stand are never written again
+# Write the fixtures that are missing (those that stand are never written again), and docs/asyncapi.yaml
 bless:
     REDRIVE_BLESS=1 cargo test -p redrive-domain --test fixtures
+    REDRIVE_BLESS=1 cargo test -p redrive-gateway --lib asyncapi
+
+# What the gateway answers against OpenAPI documents: its own, and those of the services that it speaks like
+contract:
+    REDRIVE_CONTRACT=full cargo test --locked -p redrive-gateway --test contract -- --nocapture
 
 # Licences, advisories, sources and bans of dependencies (cargo install --locked cargo-deny)
 deny:

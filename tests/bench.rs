@@ -7,7 +7,7 @@ use redrive_nats_server::testing::TestServer;
 use serde_json::{Value, json};
 use support::{Home, SOON, until};
 
-const LITTLE: [&str; 13] = [
+const LITTLE: [&str; 15] = [
     "bench",
     "--documents",
     "2000",
@@ -21,6 +21,8 @@ const LITTLE: [&str; 13] = [
     "1%",
     "--latency-samples",
     "3",
+    "--reads",
+    "50",
 ];
 
 fn median(report: &Value, figure: &str) -> f64 {
@@ -44,7 +46,7 @@ fn it_measures_all_it_names_and_compares_itself() {
     assert_eq!(report["runs"], 2);
     assert_eq!(report["options"]["failing"], "1%");
     let figures = report["figures"].as_object().unwrap();
-    assert_eq!(figures.len(), 26, "{figures:#?}");
+    assert_eq!(figures.len(), 29, "{figures:#?}");
     for (name, figure) in figures {
         let [low, median, high] = ["lowest", "median", "highest"].map(|it| figure[it].as_f64());
         assert!(

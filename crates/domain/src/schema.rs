@@ -83,6 +83,7 @@ texts! {
     EventId: id("An event.");
     KeyId: id("A key to the HTTP interface. It is no secret.");
     SecretHash: text("The SHA-256 of a key as it is sent, in base 16.", HASH).pattern(Some("^sha256:[0-9a-f]{64}$"));
+    Scopes: scopes();
     Timestamp: known(text("A time, to the millisecond, in UTC.", "2026-01-31T12:00:00.250Z"), "date-time");
     Month: text("A month of the calendar, in UTC.", "2026-11").pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$"));
     Share: text("A part of a whole, from 0.01% to 100%.", "12.5%").pattern(Some("^[0-9]{1,3}(\\.[0-9]{1,2})?%$"));
@@ -108,12 +109,25 @@ Plan: ObjectBuilder::new()
     );
 }
 
-/// Of the empty text.
-const HASH: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
 /// A set that is ranges in every format; a [`UnitSet`] is so in JSON alone. Only its schema is of use.
 #[derive(Debug)]
 pub struct Ranges(());
+
+/// Of the empty text.
+const HASH: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn scopes() -> ArrayBuilder {
+    let one = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(Scope::ALL.map(Scope::as_str)));
+    ArrayBuilder::new()
+        .description(Some(
+            "What a key is good for. None of them includes another.",
+        ))
+        .items(one)
+        .min_items(Some(1))
+        .examples([serde_json::json!(["read", "operate"])])
+}
 
 /// A span of time as people may write it. Only its schema is of use.
 #[derive(Debug)]
@@ -134,25 +148,6 @@ fn ranges() -> ArrayBuilder {
         ))
         .items(whole_tuple("The first and the last.", 2))
         .examples([serde_json::json!([[0, 99], [250, 250]])])
-}
-
-impl PartialSchema for Scopes {
-    fn schema() -> RefOr<Schema> {
-        ArrayBuilder::new()
-            .description(Some(
-                "What a key is good for. None of them includes another.",
-            ))
-            .items(Ref::from_schema_name(Scope::name()))
-            .min_items(Some(1))
-            .examples([serde_json::json!(["read", "operate"])])
-            .into()
-    }
-}
-
-impl ToSchema for Scopes {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((Scope::name().into(), Scope::schema()));
-    }
 }
 
 /// Documents in a [`crate::packed::Packed`]. Only its schema is of use.

@@ -48,7 +48,7 @@ use crate::{problem::Problem, surface::Surface};
 pub use asyncapi::document as asyncapi;
 pub use config::{Auth, Config, InvalidOrigin, Origin, RATE, Tls};
 pub use health::Vitals;
-pub use openapi::document as openapi;
+pub use openapi::document;
 pub use server::{Bound, ServeError, bind};
 pub use tls::TlsError;
 

@@ -258,6 +258,10 @@ async fn what_is_wrong_with_a_request_is_told() {
     let message = format!("there is no ingestion job {id}");
     assert_eq!(error, json!({ "error": "not_found", "message": message }));
 
+    // A batch that no client of this interface made is no job.
+    let other = world.batch(&["a"]).await;
+    world.get(&format!("{JOBS}/{other}")).await.is(404);
+
     for (body, loc, kind) in [
         (json!({}), json!(["body", "content"]), "missing"),
         (

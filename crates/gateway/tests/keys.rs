@@ -46,7 +46,7 @@ fn credential(path: &str) -> (&'static str, &'static str) {
 
 /// Every operation that the OpenAPI document knows: its method and a path.
 fn operations() -> Vec<(String, String)> {
-    let document = redrive_gateway::openapi();
+    let document = redrive_gateway::document();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         let filled = path.split('/').map(|part| match part.strip_prefix('{') {
@@ -98,7 +98,10 @@ async fn no_operation_is_for_those_without_a_key_or_without_its_scope() {
             let asked = asked.header(header, format!("{before}{key}"));
             let asked = asked.header("content-type", "application/json").body("{}");
             let status = asked.send().await.unwrap().status();
-            assert_ne!(status, 401, "{what}");
+            // Clients of Feather know no 403.
+            if !path.starts_with("/v1/knowledge-base") {
+                assert_ne!(status, 401, "{what}");
+            }
             let_in += usize::from(status.is_success());
         }
         assert!(let_in <= 1, "{what} is open to {let_in} scopes");
@@ -270,7 +273,7 @@ async fn keys_are_made_listed_and_ended_over_http_and_no_secret_is_kept() {
         until: Some(last),
         filter: None,
     });
-    let secrets = [&admin[..], key, short].map(|key| key[key.len() - 64..].as_bytes().to_vec());
+    let secrets = [&admin[..], key, short].map(|key| key.as_bytes()[key.len() - 64..].to_vec());
     let mut entries = 0;
     while let Some(entry) = log.next().await {
         let payload = entry.unwrap().payload;

@@ -9,7 +9,7 @@ use common::World;
 async fn the_document_and_a_page_that_shows_it_are_served() {
     let world = World::open().await;
     let document = world.get("/openapi.json").await;
-    assert_eq!(document.is(200), redrive_gateway::openapi());
+    assert_eq!(document.is(200), redrive_gateway::document());
     assert_eq!(document.headers["content-type"], "application/json");
     for (path, media_type) in [
         ("/docs", "text/html"),

@@ -3,6 +3,7 @@
 mod args;
 mod figures;
 mod load;
+mod reads;
 mod role;
 mod system;
 
@@ -106,7 +107,10 @@ async fn measure(
         let note = |what: &str| say!("run {run} of {}: {what}", args.runs);
         let mut measured = Measured::new();
         raw(&system.broker, shape, &note, &mut measured).await?;
-        system.start_roles()?;
+        system.start_roles(&Role::ALWAYS)?;
+        if shape.reads > 0 {
+            system.start_roles(&[Role::Gateway])?;
+        }
         // The borrow of what is run ends before the roles are stopped.
         run_once(&mut system, args, &note, &mut measured).await?;
         let store = system.stop().await?;
@@ -163,7 +167,19 @@ async fn run_once(
 
     note("documents");
     let before = (broker.log_usage().await?, Cpu::now(system));
-    let phases = alive(system, load.carry_out(&args.shape)).await?;
+    let phases = match args.shape.reads {
+        0 => alive(system, load.carry_out(&args.shape)).await?,
+        rate => {
+            let url = system.gateway().await?;
+            let work = load.carry_out(&args.shape);
+            let reading = reads::during(&url, client.namespace(), rate, work);
+            let (phases, samples) = alive(system, reading).await?;
+            measured.insert(Figure::Reads, number(samples.len() as u64));
+            measured.extend(quantile(&samples, 0.5).map(|it| (Figure::ReadP50Ms, it)));
+            measured.extend(quantile(&samples, 0.99).map(|it| (Figure::ReadP99Ms, it)));
+            phases
+        }
+    };
     let ended = Instant::now();
     before.1.until(&Cpu::now(system), measured);
     alive(system, caught_up(&client)).await?;

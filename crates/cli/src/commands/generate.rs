@@ -34,7 +34,7 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn openapi() -> anyhow::Result<Exit> {
-    let document = serde_json::to_string_pretty(&redrive_gateway::openapi())?;
+    let document = serde_json::to_string_pretty(&redrive_gateway::document())?;
     output::write(&format!("{document}\n"))?;
     Ok(Exit::Done)
 }

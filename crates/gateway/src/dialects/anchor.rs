@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_retry_is_what_their_documents_say() {
-        let document = crate::openapi();
+        let document = crate::document();
         let retry = &document["paths"]["/v1/batch-sessions/{batch_id}/retry"]["post"];
         assert_eq!(retry["parameters"][0]["name"], "batch_id");
         assert_eq!(retry["requestBody"]["required"], true);

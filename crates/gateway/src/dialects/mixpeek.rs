@@ -8,6 +8,7 @@ mod control;
 mod create;
 mod diagnose;
 mod model;
+mod objects;
 mod read;
 mod words;
 
@@ -33,6 +34,7 @@ use crate::{
 pub(super) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::default()
         .merge(create::router())
+        .merge(objects::router())
         .merge(read::router())
         .merge(control::router())
 }
@@ -133,7 +135,7 @@ fn bucket(name: &str) -> Result<Bucket, Problem> {
 }
 
 /// The tier of a batch that a path names.
-fn tier<'a>(view: &'a BatchView, number: i64) -> Result<&'a TierView, Problem> {
+fn tier(view: &BatchView, number: i64) -> Result<&TierView, Problem> {
     let found = usize::try_from(number).ok();
     found.and_then(|num| view.tiers.get(num)).ok_or_else(|| {
         let (batch, last) = (view.summary.batch, view.tiers.len().saturating_sub(1));

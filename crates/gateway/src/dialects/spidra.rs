@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_retry_is_what_their_documents_say() {
-        let document = crate::openapi();
+        let document = crate::document();
         let retry = &document["paths"]["/api/batch/scrape/{batchId}/retry"]["post"];
         assert!(retry.get("requestBody").is_none());
         assert_eq!(retry["parameters"][0]["name"], "batchId");

@@ -383,4 +383,23 @@ mod tests {
         slots.clear();
         assert!(streams.0.lock().unwrap().is_empty());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_let_go() {
+        let streams = Streams::default();
+        let slot = streams.take(&Namespace::new("a").unwrap());
+        let slot = slot.unwrap_or_else(|_| panic!("full"));
+        let entry = Entry {
+            seq: 1,
+            subject: format!("rd.evt.0.a.{}.batch.created", uuid::Uuid::nil()),
+            payload: "of a later version".into(),
+        };
+        let entries = futures::stream::repeat(Ok(entry)).boxed();
+        let (sender, mut events) = mpsc::channel(2);
+        pump(slot, entries, None, sender, CancellationToken::new()).await;
+        assert!(streams.0.lock().unwrap().is_empty());
+        // What was on its way is there, then the stream ends.
+        assert!(events.recv().await.is_some() && events.recv().await.is_some());
+        assert!(events.recv().await.is_none());
+    }
 }

@@ -281,6 +281,6 @@ fn work(
     };
     Ok(Done::Completed(Some(Output {
         media_type: "application/json".into(),
-        body: made.into_bytes().into(),
+        body: made.into_bytes(),
     })))
 }

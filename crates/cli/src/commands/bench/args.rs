@@ -59,6 +59,10 @@ pub(crate) struct Shape {
     /// Documents that fail at first and succeed when they are retried
     #[arg(long, default_value = "0%", value_name = "SHARE")]
     pub(crate) failing: Share,
+    /// Reads a second over HTTP while documents are worked on: status, documents, failures and lists
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000), value_name = "N")]
+    #[serde(default)]
+    pub(crate) reads: u32,
     /// Bytes of inline text in each document
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=SIZE_MOST), value_name = "BYTES")]
     pub(crate) size: u64,
@@ -153,16 +157,19 @@ pub(crate) enum Role {
     Coordinator,
     Worker,
     Projector,
+    Gateway,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Coordinator, Self::Worker, Self::Projector];
+    /// Those of every run; a gateway only where there is something to read.
+    pub(crate) const ALWAYS: [Self; 3] = [Self::Coordinator, Self::Worker, Self::Projector];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Coordinator => "coordinator",
             Self::Worker => "worker",
             Self::Projector => "projector",
+            Self::Gateway => "gateway",
         }
     }
 
@@ -172,6 +179,7 @@ impl Role {
             Self::Coordinator => login::Role::Coordinator,
             Self::Worker => login::Role::Worker,
             Self::Projector => login::Role::Projector,
+            Self::Gateway => login::Role::Gateway,
         }
     }
 }
@@ -203,6 +211,7 @@ mod tests {
             tiers: 2,
             jobs: 2,
             failing: Share::new(500_000),
+            reads: 0,
             size: 0,
         };
         let counts: Vec<u32> = (0..3).map(|it| shape.documents_of(it)).collect();

@@ -36,6 +36,11 @@ pub(super) enum Figure {
     /// A batch of one document, from its submission until it is seen to be over.
     LatencyP50Ms,
     LatencyP99Ms,
+    /// Reads over HTTP that were answered while documents were worked on, `--reads` of them a second.
+    Reads,
+    /// Their time, from when each was due until it was answered whole.
+    ReadP50Ms,
+    ReadP99Ms,
     LogBytesPerDocument,
     LogBytesPerEvent,
     /// What the projector's store takes in the end.
@@ -55,7 +60,7 @@ pub(super) enum Figure {
 
 impl Figure {
     /// In the order in which they are shown.
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::RawPublishPerS,
         Self::RawReadPerS,
         Self::DocumentsPerS,
@@ -69,6 +74,9 @@ impl Figure {
         Self::ProjectorBehindMs,
         Self::LatencyP50Ms,
         Self::LatencyP99Ms,
+        Self::Reads,
+        Self::ReadP50Ms,
+        Self::ReadP99Ms,
         Self::LogBytesPerDocument,
         Self::LogBytesPerEvent,
         Self::StoreBytes,
@@ -99,6 +107,9 @@ impl Figure {
             Self::ProjectorBehindMs => "projector behind by",
             Self::LatencyP50Ms => "one document: median",
             Self::LatencyP99Ms => "one document: 99th percentile",
+            Self::Reads => "reads over HTTP meanwhile",
+            Self::ReadP50Ms => "  one read: median",
+            Self::ReadP99Ms => "  one read: 99th percentile",
             Self::LogBytesPerDocument => "log, a document",
             Self::LogBytesPerEvent => "log, an event",
             Self::StoreBytes => "projector's store",
@@ -125,9 +136,12 @@ impl Figure {
             | Self::ReplayEventsPerS
             | Self::ReplayTransitionsPerS => format!("{} /s", short(value)),
             Self::DocumentsToRawPublish => format!("{value:.2} ×"),
-            Self::ProjectorBehindMs | Self::LatencyP50Ms | Self::LatencyP99Ms => {
-                format!("{value:.1} ms")
-            }
+            Self::ProjectorBehindMs
+            | Self::LatencyP50Ms
+            | Self::LatencyP99Ms
+            | Self::ReadP50Ms
+            | Self::ReadP99Ms => format!("{value:.1} ms"),
+            Self::Reads => format!("{value:.0}"),
             Self::LogBytesPerDocument | Self::LogBytesPerEvent => format!("{value:.1} B"),
             _ if name.starts_with("peak") || self == Self::StoreBytes => {
                 format!("{:.1} MiB", value / f64::from(1 << 20))

@@ -1,6 +1,6 @@
 //! A process of the measured system: the same role as of its own command, with a handler that does nothing.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use redrive_broker::Broker;
 use redrive_domain::{
@@ -72,6 +72,19 @@ pub(super) async fn play(
                 ..redrive_projector::Config::default()
             };
             redrive_projector::run(broker, config, stop).await?;
+        }
+        Role::Gateway => {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let mut config = redrive_gateway::Config::open(any, settings.namespace.clone());
+            config.rate = NonZeroU32::MAX;
+            let gateway = redrive_gateway::bind(broker, config, stop).await?;
+            // Whoever reads it reads all of it.
+            if let Some(file) = store {
+                let draft = file.with_extension("new");
+                std::fs::write(&draft, gateway.url())?;
+                std::fs::rename(&draft, &file)?;
+            }
+            gateway.run().await;
         }
     }
     Ok(())

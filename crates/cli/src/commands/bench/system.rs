@@ -92,14 +92,18 @@ impl System {
         ))
     }
 
-    /// Starts the roles.
-    pub(super) fn start_roles(&mut self) -> anyhow::Result<()> {
+    /// Starts roles.
+    pub(super) fn start_roles(&mut self, roles: &[Role]) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("cannot find the program itself")?;
-        for role in Role::ALL {
+        for role in roles.iter().copied() {
+            let store = match role {
+                Role::Gateway => self.gateway_file(),
+                Role::Coordinator | Role::Worker | Role::Projector => self.store(),
+            };
             let mut command = Command::new(&program);
             command
                 .args(["bench", "--role", role.name(), "--store"])
-                .arg(self.store())
+                .arg(store)
                 // A password in it is nobody's business.
                 .env("REDRIVE_NATS_URL", &self.url)
                 .stdin(Stdio::piped())
@@ -133,6 +137,25 @@ impl System {
 
     fn store(&self) -> std::path::PathBuf {
         self.folder.path().join("projector")
+    }
+
+    fn gateway_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("gateway.url")
+    }
+
+    /// Where the gateway answers, once it does.
+    pub(super) async fn gateway(&self) -> anyhow::Result<String> {
+        let file = self.gateway_file();
+        let end = tokio::time::Instant::now() + END;
+        loop {
+            match fs::read_to_string(&file) {
+                Ok(url) => return Ok(url),
+                Err(_) if tokio::time::Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => return Err(error).context("the gateway does not answer"),
+            }
+        }
     }
 
     /// What a role has used.

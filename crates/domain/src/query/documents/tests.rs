@@ -3,7 +3,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::*;
 use crate::{
     arbitrary, decide,
-    event::Event,
+    event::{Envelope, Event},
     evolve::evolve,
     ids::BatchId,
     query::{
@@ -40,6 +40,46 @@ fn is_meant(documents: &Documents<'_>, ask: &ListDocuments, document: Ordinal) -
         }
 }
 
+fn completed(tier: TierNum, job: &str, units: [Ordinal; 2]) -> Envelope {
+    let event = serde_json::json!({ "documents.completed": {
+        "attempt": { "tier": tier, "job": job, "number": 1, "chunk": uuid::Uuid::nil() },
+        "units": [units], "skipped": [],
+    }});
+    following(serde_json::from_value(event).unwrap())
+}
+
+#[test]
+fn a_document_is_in_the_tier_that_it_came_to_last() {
+    let mut state = None;
+    let added = Event::DocumentsAdded {
+        first: 0,
+        count: 60,
+        documents: crate::packed::Packed::new(&Vec::new()).unwrap(),
+    };
+    let submitted = Event::BatchSubmitted { documents: 60 };
+    let log = [
+        created(),
+        following(added),
+        following(submitted),
+        completed(0, "a", [0, 39]),
+        completed(0, "b", [10, 59]),
+    ];
+    for (seq, envelope) in (1..).zip(&log) {
+        evolve(&mut state, seq, envelope);
+    }
+    let state = state.unwrap();
+    let documents = Documents::of(&state);
+    let batch = BatchRef::Id(BatchId(uuid::Uuid::from_u128(1)));
+    let in_tier = |tier| ListDocuments {
+        tier: Some(tier),
+        ..ListDocuments::of(batch)
+    };
+    let first = UnitSet::run(0, 10).or(&UnitSet::run(40, 20));
+    assert_eq!(documents.matching(&in_tier(0)), first);
+    assert_eq!(documents.matching(&in_tier(1)), UnitSet::run(10, 30));
+    assert_eq!(documents.matching(&in_tier(2)), UnitSet::new());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
@@ -59,7 +99,15 @@ proptest! {
             documents: crate::packed::Packed::new(&Vec::new()).unwrap(),
         };
         let submitted = Event::BatchSubmitted { documents: 60 };
-        let begun = [created(), following(added), following(submitted)];
+        // Some come to the next tier, and some to the last one.
+        let begun = [
+            created(),
+            following(added),
+            following(submitted),
+            completed(0, "a", [0, 39]),
+            completed(0, "b", [10, 59]),
+            completed(1, "a", [15, 29]),
+        ];
         for (seq, envelope) in (1..).zip(begun.iter().chain(&log)) {
             evolve(&mut state, seq, envelope);
             while let Some(event) = state.as_ref().and_then(decide::settle) {

@@ -1,10 +1,6 @@
 //! What is done with jobs.
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use futures::{StreamExt, TryStreamExt, stream};
 use redrive_domain::{
     command::{Cancel, Command, Retry, RetryMode, Start},
@@ -174,17 +170,27 @@ async fn look(caller: &Caller, batch: BatchId) -> Result<BatchView, Problem> {
     match caller.client.status(&query).await {
         Ok(view) => Ok(view),
         Err(error) => Err(match Problem::of(error, "query") {
-            Problem::NotFound { .. } => Problem::NotFound {
-                what: format!("ingestion job {batch}"),
-            },
+            Problem::NotFound { .. } => no_job(batch),
             problem => problem,
         }),
     }
 }
 
-/// The job that a path names.
+/// The job that a path names. Batches of other buckets are none.
 async fn find(caller: &Caller, job: &str) -> Result<BatchView, Problem> {
-    look(caller, BatchId(path_uuid("job_id", job)?)).await
+    let batch = BatchId(path_uuid("job_id", job)?);
+    let view = look(caller, batch).await?;
+    let bucket = view.summary.bucket.as_str();
+    match bucket == NAME || Uuid::try_parse(bucket).is_ok() {
+        true => Ok(view),
+        false => Err(no_job(batch)),
+    }
+}
+
+fn no_job(batch: BatchId) -> Problem {
+    Problem::NotFound {
+        what: format!("ingestion job {batch}"),
+    }
 }
 
 /// What is told of one job beyond what a list tells.
@@ -247,7 +253,6 @@ struct Done {
 async fn retry_job(
     caller: Caller,
     ids: Ids,
-    headers: HeaderMap,
     Path(job): Path<String>,
 ) -> Result<(StatusCode, Json<Done>), Problem> {
     caller.needs(Scope::Operate)?;
@@ -265,8 +270,7 @@ async fn retry_job(
     };
     let status = JobStatus::of(&view);
     if !status.is_retryable() {
-        if headers.contains_key("idempotency-key") && was_done(&caller, &ids, &view, &retry).await?
-        {
+        if ids.are_of_a_key() && was_done(&caller, &ids, &view, &retry).await? {
             return Ok((StatusCode::ACCEPTED, Json(done)));
         }
         let status = status.as_str();

@@ -1,14 +1,12 @@
 //! Making a batch, and submitting it.
 
 use axum::{Json, extract::State};
-use redrive_client::Upload;
 use redrive_domain::{
-    command::{Command, Create, Start, Submit},
+    command::{Command, Start, Submit},
     document::Document,
     ids::BatchId,
     limits::DOCUMENT_ID_BYTES,
 };
-use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,6 +22,7 @@ use crate::{
     caller::{Caller, Scope},
     dialects::fields::{Body, Fields},
     extract::Path,
+    fill::Fill,
     ids::Ids,
     ops::NewBatch,
     problem::Problem,
@@ -39,16 +38,62 @@ pub(super) fn router() -> OpenApiRouter<Shared> {
 /// Ids of objects that an answer names.
 pub(super) const NAMED: u32 = 1_000;
 
+/// Objects for a batch.
+#[derive(Debug, ToSchema)]
+#[schema(as = mixpeek::AddObjectsRequest)]
+pub(super) struct Objects {
+    /// For each a document with this id. Required where there are no `documents`.
+    #[schema(min_items = 1)]
+    object_ids: Option<Vec<String>>,
+    /// Documents with more than an id: `{"id", "uri", "data"}`.
+    documents: Option<Vec<Document>>,
+}
+
+impl Objects {
+    /// Reads them; what is wrong with them is noted.
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        let object_ids = fields.optional_texts("object_ids", 1..=DOCUMENT_ID_BYTES);
+        let documents = fields.take("documents").filter(|value| !value.is_null());
+        let documents = documents.and_then(|documents| {
+            let read = serde_path_to_error::deserialize(documents);
+            let refuse = |error: serde_path_to_error::Error<serde_json::Error>| {
+                let path = format!("documents{}", error.path());
+                fields.refuse(&path, error.inner().to_string(), "value_error");
+            };
+            read.map_err(refuse).ok()
+        });
+        let read = Self {
+            object_ids,
+            documents,
+        };
+        if read.documents.as_ref().is_none_or(Vec::is_empty) && fields.are_fine() {
+            match read.object_ids.as_ref().map(Vec::len) {
+                None => fields.refuse("object_ids", "Field required", "missing"),
+                Some(0) => {
+                    let msg = "List should have at least 1 item after validation, not 0";
+                    fields.refuse("object_ids", msg, "too_short");
+                }
+                Some(_) => {}
+            }
+        }
+        read
+    }
+
+    /// All of them: the ids first.
+    pub(super) fn into_documents(self) -> impl Iterator<Item = Document> {
+        let ids = self.object_ids.unwrap_or_default().into_iter();
+        let documents = self.documents.unwrap_or_default();
+        ids.map(Document::new).chain(documents)
+    }
+}
+
 /// A batch to be made.
 #[derive(Debug, ToSchema)]
 #[schema(as = mixpeek::CreateBatchRequest)]
 struct CreateBatch {
-    /// Its objects: for each a document with this id. Required where there are no `documents`.
-    #[schema(min_items = 1)]
-    object_ids: Option<Vec<String>>,
-    /// Documents with more than an id: `{"id", "uri", "data"}`.
-    #[schema(value_type = Option<Vec<Object>>)]
-    documents: Vec<Document>,
+    /// Its objects.
+    #[schema(inline)]
+    objects: Objects,
     /// Its pipeline: an object, or the name of one that the operator configured. Without one it is the one that the
     /// operator configured under the bucket's name.
     #[schema(value_type = Option<Object>)]
@@ -57,37 +102,11 @@ struct CreateBatch {
 
 impl CreateBatch {
     fn read(mut fields: Fields) -> Result<Self, Problem> {
-        let object_ids = fields.optional_texts("object_ids", 1..=DOCUMENT_ID_BYTES);
-        let documents = fields.take("documents").filter(|value| !value.is_null());
-        let documents = documents.map(Vec::<Document>::deserialize);
-        let documents = documents.unwrap_or(Ok(Vec::new()));
-        let pipeline = fields.take("pipeline").filter(|value| !value.is_null());
-        let documents = documents.unwrap_or_else(|error| {
-            fields.refuse("documents", error.to_string(), "value_error");
-            Vec::new()
-        });
-        let listed = object_ids.as_ref().map(Vec::len);
-        match listed {
-            None if documents.is_empty() && fields.are_fine() => {
-                fields.refuse("object_ids", "Field required", "missing");
-            }
-            Some(0) if documents.is_empty() => {
-                let msg = "List should have at least 1 item after validation, not 0";
-                fields.refuse("object_ids", msg, "too_short");
-            }
-            _ => {}
-        }
-        fields.done()?;
-        Ok(Self {
-            object_ids,
-            documents,
-            pipeline,
-        })
-    }
-
-    fn documents(self) -> impl Iterator<Item = Document> {
-        let ids = self.object_ids.unwrap_or_default();
-        ids.into_iter().map(Document::new).chain(self.documents)
+        let read = Self {
+            objects: Objects::read(&mut fields),
+            pipeline: fields.take("pipeline").filter(|value| !value.is_null()),
+        };
+        fields.done().map(|()| read)
     }
 }
 
@@ -126,14 +145,14 @@ async fn create_batch(
 ) -> Result<Json<BatchModel>, Problem> {
     caller.needs(Scope::Operate)?;
     let bucket = bucket(&name)?;
-    let mut asked = CreateBatch::read(fields)?;
-    let pipeline = pipeline(&gateway, &name, asked.pipeline.take())?;
+    let CreateBatch { objects, pipeline } = CreateBatch::read(fields)?;
+    let pipeline = self::pipeline(&gateway, &name, pipeline)?;
     let new = NewBatch {
         bucket,
         pipeline,
         start: Start::OnSubmit,
     };
-    let documents: Vec<Document> = asked.documents().collect();
+    let documents: Vec<Document> = objects.into_documents().collect();
     let named = documents.iter().take(usize::try_from(NAMED).unwrap_or(0));
     let object_ids = named.map(|document| document.id.clone()).collect();
     let batch = draft(&caller, &ids, &new, documents).await?;
@@ -150,21 +169,13 @@ async fn draft(
     documents: Vec<Document>,
 ) -> Result<BatchId, Problem> {
     let batch = ids.batch(caller.namespace());
-    let create = Command::Create(Create {
-        pipeline: new.pipeline.clone(),
-        start: new.start,
-    });
-    caller.command(ids, &new.bucket, batch, &create).await?;
-    let mut nth = 0;
-    let mut next_id = || {
-        nth += 1;
-        ids.command(caller.namespace(), nth, &[])
-    };
-    let mut upload = Upload::new(&caller.client, new.bucket.clone(), batch, &mut next_id);
+    let asked = serde_json::to_vec(&(&new.bucket, &new.pipeline)).map_err(Problem::internal)?;
+    caller.begin(ids, new, batch, &asked).await?;
+    let mut fill = Fill::new(caller, ids, new.bucket.clone(), batch, &asked);
     for document in documents {
-        upload.add(document).await?;
+        fill.add(document).await?;
     }
-    upload.flush().await?;
+    fill.flush().await?;
     Ok(batch)
 }
 
