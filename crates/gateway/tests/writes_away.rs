@@ -34,6 +34,7 @@ fn coordinator(broker: &NatsBroker, name: &str) -> CancellationToken {
 #[tokio::test]
 #[ignore = "waits for as long as a gateway does"]
 async fn a_stream_that_cannot_go_on_says_how_far_it_came_and_is_taken_up() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let server = tokio::task::spawn_blocking(|| TestServer::start().unwrap());
     let server = server.await.unwrap();
     let broker = NatsBroker::connect(ConnectOptions::new(server.client_url()));
