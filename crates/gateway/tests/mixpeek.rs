@@ -297,6 +297,29 @@ async fn what_is_wrong_with_a_request_is_told_in_the_words_of_fastapi() {
 }
 
 #[tokio::test]
+async fn what_was_retried_too_often_is_left_out() {
+    let world = World::with(support::config("docs", pipeline())).await;
+    world.fail("a", "timeout");
+    let id = submitted(&world, json!({ "object_ids": ["a"] })).await;
+    let retry = format!("{BATCHES}/{id}/retry");
+    let tier = format!("{BATCHES}/{id}/tiers/0/retry");
+    // Three times unless said, and ten times where a tier is retried.
+    for (path, body, retried) in [
+        (&retry, json!({ "max_retry_count": 1 }), 1),
+        (&retry, json!({ "max_retry_count": 1 }), 0),
+        (&retry, json!({}), 1),
+        (&retry, json!({}), 1),
+        (&retry, json!({}), 0),
+        (&tier, Value::Null, 1),
+    ] {
+        with_status(&world, &id, "FAILED").await;
+        let answered = world.post(path, body.clone()).await.is(200);
+        assert_eq!(answered["retried_documents"], retried, "{body}");
+        assert_eq!(answered["excluded"]["retry_limit"], 1 - retried, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn objects_are_added_until_a_batch_is_submitted() {
     let world = World::with(support::config("docs", pipeline())).await;
     world.fail("b", "timeout");
