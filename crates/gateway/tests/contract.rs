@@ -144,7 +144,7 @@ impl Contract {
         let report = self.work.path().join(format!("{name}.json"));
         let (phases, examples) = match is_full() {
             true => ("examples,coverage,fuzzing", "60"),
-            false => ("examples,fuzzing", "6"),
+            false => ("fuzzing", "3"),
         };
         let mut without = vec!["positive_data_acceptance"];
         without.extend(run.without);
@@ -221,9 +221,18 @@ async fn the_gateway_does_what_its_document_says() {
         return;
     };
     let document = contract.work.path().join("openapi.json");
-    std::fs::write(&document, redrive_gateway::document().to_string()).unwrap();
+    let mut described = redrive_gateway::document();
+    std::fs::write(&document, described.to_string()).unwrap();
     let mut validator = Command::new(contract.tools.join("openapi-spec-validator"));
     done(validator.arg(&document), RUN).await.unwrap();
+    // Schemathesis writes JSON, and no lines of it.
+    for path in described["paths"].as_object_mut().unwrap().values_mut() {
+        let content = path.pointer_mut("/post/requestBody/content");
+        if let Some(content) = content.and_then(Value::as_object_mut) {
+            content.remove("application/x-ndjson");
+        }
+    }
+    std::fs::write(&document, described.to_string()).unwrap();
     let batch = contract.failed_batch("docs").await;
     let run = Run {
         // Nobody waits for what the log does not have, and events do not end.

@@ -13,6 +13,7 @@ pub(crate) fn tidy(document: &mut Value) {
             *text = prose(text);
         }
         unsigned(object);
+        text_keys(object);
     });
 }
 
@@ -27,6 +28,15 @@ pub(crate) fn each_object(value: &mut Value, visit: &mut impl FnMut(&mut Map<Str
         }
         Value::Array(list) => list.iter_mut().for_each(|value| each_object(value, visit)),
         _ => {}
+    }
+}
+
+/// The keys of a map are texts in JSON, also where they are numbers in the code.
+fn text_keys(object: &mut Map<String, Value>) {
+    if let Some(keys) = object.get_mut("propertyNames")
+        && keys["type"] == "integer"
+    {
+        *keys = json!({ "type": "string", "pattern": "^[0-9]+$" });
     }
 }
 
@@ -135,6 +145,8 @@ mod tests {
                 "u16": { "type": "integer", "minimum": 0 },
                 "Job": { "properties": { "tier": {
                     "$ref": "#/components/schemas/u16", "description": "The tier."
+                }, "by_tier": {
+                    "propertyNames": { "$ref": "#/components/schemas/u16" }
                 } } },
             } }
         });
@@ -145,5 +157,7 @@ mod tests {
         let schemas = &document["components"]["schemas"];
         assert_eq!(schemas["Job"]["properties"]["tier"], tier);
         assert!(schemas.get("u16").is_none());
+        let keys = &schemas["Job"]["properties"]["by_tier"]["propertyNames"];
+        assert_eq!(keys["type"], "string");
     }
 }
