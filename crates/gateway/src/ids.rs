@@ -84,7 +84,7 @@ impl FromRequestParts<Shared> for Ids {
             return Ok(Self { key: None });
         };
         let key = key.to_str().unwrap_or_default();
-        if key.is_empty() || key.len() > LONGEST {
+        if key.is_empty() || key.len() > LONGEST || !key.bytes().all(|b| b.is_ascii_graphic()) {
             let message = format!("takes 1 to {LONGEST} visible ASCII characters");
             return Err(Problem::invalid("header", "Idempotency-Key", message));
         }

@@ -108,6 +108,11 @@ fn complete_operation(
             Surface::Native | Surface::Mixpeek | Surface::Feather
         ) {
             let invalid = json!({ "$ref": "#/components/schemas/HTTPValidationError" });
+            // An idempotency key that came with another request is told of like any other error.
+            let invalid = match (surface, method) {
+                (Surface::Native, "post") => json!({ "anyOf": [invalid, schema.clone()] }),
+                _ => invalid,
+            };
             responses.entry("422").or_insert_with(|| {
                 response("The request is not valid; `loc` says where.", &invalid)
             });

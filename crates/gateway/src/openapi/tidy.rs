@@ -42,7 +42,7 @@ fn text_keys(object: &mut Map<String, Value>) {
 
 /// What is never below zero is derived with the format of a number that may be, and is half as large then.
 fn unsigned(object: &mut Map<String, Value>) {
-    if object.get("minimum").and_then(Value::as_u64) != Some(0) {
+    if object.get("minimum").and_then(Value::as_u64).is_none() {
         return;
     }
     if let Some(Value::String(format)) = object.get_mut("format")
