@@ -3,7 +3,13 @@
 //! Requests are made by Schemathesis from OpenAPI documents: Redrive's own, and those in `tests/contract`, which have what the
 //! documents of the other services demand. It is a Python package, pinned by hashes, in a folder of the user's cache. Where
 //! it cannot be had the tests say so and pass, unless `REDRIVE_CONTRACT=full` (`just contract`), which also asks for more.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 mod common;
 
