@@ -88,10 +88,11 @@ fn doctor_looks_at_a_whole_system_and_puts_a_stream_right() {
     let _two = home.start("two", ["coordinator", "--name", "two"]);
     let _projector = home.start("projector", ["projector"]);
     let _worker = home.start("worker", ["worker", "-j", "2", "--name", "w1"]);
+    let _gateway = home.start("gateway", ["gateway", "--listen", "127.0.0.1:0"]);
     let well = doctor_finds(&home, &[], "all is well", |findings| {
         let ok = marked(findings, "ok");
-        checks(findings, "problem").is_empty()
-            && ok.iter().any(|(_, seen, _)| seen.contains("standing by: "))
+        let has = |word: &str| ok.iter().any(|(_, seen, _)| seen.contains(word));
+        checks(findings, "problem").is_empty() && has("standing by: ") && has("http://127.0.0.1:")
     });
     // How the server flushes is all that cannot be seen.
     assert_eq!(checks(&well, "note"), ["fsync"]);

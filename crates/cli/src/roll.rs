@@ -1,4 +1,4 @@
-//! Who is there: workers by their heartbeats, coordinators and projectors by their presence.
+//! Who is there: workers by their heartbeats, coordinators, projectors and gateways by their presence.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use futures::{StreamExt, stream::BoxStream};
 use redrive_broker::{Broker, BrokerError, Message, nats::NatsBroker};
 use redrive_domain::{
     ids::WorkerId,
-    presence::{CoordinatorStanding, Presence, ProjectorStanding, Standing},
+    presence::{CoordinatorStanding, GatewayStanding, Presence, ProjectorStanding, Standing},
     subject::{self, Shard},
     time::Timestamp,
     work::Heartbeat,
@@ -133,6 +133,15 @@ impl Roll {
             .filter_map(|heard| match &heard.what.standing {
                 Standing::Projector(standing) => Some((&heard.what, standing)),
                 Standing::Coordinator(_) | Standing::Gateway(_) => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn gateways(&self) -> Vec<(&Presence, &GatewayStanding)> {
+        self.roles()
+            .filter_map(|heard| match &heard.what.standing {
+                Standing::Gateway(standing) => Some((&heard.what, standing)),
+                Standing::Coordinator(_) | Standing::Projector(_) => None,
             })
             .collect()
     }

@@ -62,6 +62,7 @@ pub(super) fn heard(
     findings.push(coordinators(roll, kind, app));
     findings.push(projectors(roll, app));
     findings.push(workers(roll, kind, app));
+    findings.extend(gateways(roll));
     findings.extend(limits(roll));
     findings.extend(pools(roll, under_way, app));
     findings.extend(versions(roll));
@@ -114,6 +115,25 @@ fn coordinators(roll: &Roll, kind: Kind, app: &App) -> Finding {
             format!("{} say that they lead", several.join(" and ")),
             "look again: one of them is about to step down, and cannot write any more",
         ),
+    }
+}
+
+/// Nobody needs a gateway; of those that run, each is to be able to answer.
+fn gateways(roll: &Roll) -> Option<Finding> {
+    let all = roll.gateways();
+    let places = |ready: bool| -> Vec<String> {
+        let some = all.iter().filter(|(_, standing)| standing.ready == ready);
+        some.map(|(presence, standing)| format!("{}, {}", place(presence), standing.url))
+            .collect()
+    };
+    match (places(true), places(false)) {
+        (ready, late) if ready.is_empty() && late.is_empty() => None,
+        (ready, late) if late.is_empty() => Some(Finding::ok("gateway", ready.join("; "))),
+        (_, late) => Some(Finding::problem(
+            "gateway",
+            format!("not ready: {}", late.join("; ")),
+            "its /readyz says what is missing",
+        )),
     }
 }
 
