@@ -130,6 +130,7 @@ fn all() -> Vec<&'static Described> {
         redrive_coordinator::metrics::METRICS,
         redrive_worker::metrics::METRICS,
         redrive_projector::metrics::METRICS,
+        redrive_gateway::metrics::METRICS,
         redrive_broker::metrics::METRICS,
     ];
     crates.into_iter().flatten().collect()
@@ -179,7 +180,7 @@ fn each_metric_is_described() {
     let described: BTreeSet<&str> = all().into_iter().map(|one| one.name).collect();
     assert_eq!(described.len(), all().len(), "a name is described twice");
     let mut named = BTreeSet::new();
-    let sources: Vec<String> = ["coordinator", "worker", "projector", "broker"]
+    let sources: Vec<String> = ["coordinator", "worker", "projector", "gateway", "broker"]
         .map(|name| repository().join(format!("crates/{name}/src/metrics.rs")))
         .map(|path| fs::read_to_string(path).unwrap())
         .into();
@@ -199,7 +200,7 @@ fn what_is_scraped_is_described() {
     let dev = Role::start(&home, "dev", &["dev", "--port", "0"]);
     dev.answers("/readyz", 200, "ok worker: taking chunks\n");
     let ready = dev.get("/readyz").unwrap().1;
-    assert_eq!(ready.lines().count(), 3, "{ready}");
+    assert_eq!(ready.lines().count(), 4, "{ready}");
     home.run(["run", "--exec", "true", "a", "b"]).exits(0);
     dev.answers("/metrics", 200, "redrive_coordinator_events_total ");
     let text = dev.get("/metrics").unwrap().1;

@@ -232,7 +232,36 @@ pub(crate) fn explain(global: &Global) -> anyhow::Result<Vec<Setting>> {
         }) => Some((name, password_file)),
         Some(Login::Creds(_)) | None => None,
     };
-    Ok(vec![
+    let gateway = &settings.gateway;
+    let file = |file: &Option<RelativePathBuf>| file.as_ref().map(|file| path(&file.relative()));
+    let list = |words: Vec<String>| (!words.is_empty()).then(|| words.join(", "));
+    let of_gateway = [
+        ("gateway.listen", gateway.listen.map(|it| it.to_string())),
+        (
+            "gateway.auth",
+            gateway.auth.and_then(|it| {
+                it.to_possible_value()
+                    .map(|value| value.get_name().to_owned())
+            }),
+        ),
+        ("gateway.tls_cert", file(&gateway.tls_cert)),
+        ("gateway.tls_key", file(&gateway.tls_key)),
+        ("gateway.cors", list(gateway.cors.clone())),
+        ("gateway.rate", gateway.rate.map(|it| it.to_string())),
+        (
+            "gateway.pipelines",
+            list(gateway.pipelines.keys().cloned().collect()),
+        ),
+    ];
+    let of_gateway = of_gateway.map(|(name, value)| Setting {
+        name,
+        origin: match value {
+            Some(_) => given.origin(name),
+            None => Origin::Default,
+        },
+        value,
+    });
+    let mut all = vec![
         Setting {
             name: "nats_url",
             value: settings.nats_url.as_deref().map(nats::masked),
@@ -300,7 +329,9 @@ pub(crate) fn explain(global: &Global) -> anyhow::Result<Vec<Setting>> {
         },
         variable("log", "REDRIVE_LOG"),
         variable("nats_server", "REDRIVE_NATS_SERVER"),
-    ])
+    ];
+    all.splice(all.len() - 3..all.len() - 3, of_gateway);
+    Ok(all)
 }
 
 impl Given {

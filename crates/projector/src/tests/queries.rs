@@ -48,7 +48,8 @@ async fn a_query_waits_for_the_sequence_it_names_but_not_for_ever() {
     )
     .await;
     let said = "the projector has read the log up to 3 of 150: ask again";
-    assert_eq!(refusal, Refusal::conflict(said));
+    let message = said.to_owned();
+    assert_eq!(refusal, Refusal::Unavailable { message });
     let _: BatchView = ok(
         &log.broker,
         "a",
