@@ -96,6 +96,10 @@ pub struct ListBatches {
     pub after: Option<String>,
     /// See [`OfBatch::min_seq`].
     pub min_seq: Option<u64>,
+    /// As of this moment; as of now unless said. A page has fewer batches then: those that have changed since are folded
+    /// from the log, one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
 }
 
 /// Asks about one batch.

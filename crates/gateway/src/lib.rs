@@ -3,8 +3,8 @@
 //! A gateway keeps nothing. Commands go to the coordinator, reads to a projector, events come from the log; so any number
 //! of gateways can run, and one that is lost is missed by nobody.
 //!
-//! Handlers know nothing of how errors look: they return a [`Problem`](problem::Problem), and the
-//! [`Surface`](surface::Surface) that the request came in on renders it.
+//! Handlers know nothing of how errors look: they return a `Problem`, and the
+//! `Surface` that the request came in on renders it.
 
 mod asyncapi;
 mod caller;

@@ -166,6 +166,13 @@ async fn every_read_tells_of_any_moment() {
         let of_now = world.get(&format!("{path}{read}")).await.is(200);
         assert_ne!(of_now.pointer(here), Some(&then), "{read}: {of_now}");
     }
+    let list = world.get(&format!("/v1/batches?at={at}")).await.is(200);
+    assert_eq!(
+        (&list["as_of"], &list["items"][0]["counts"]["failed"]),
+        (&json!(at), &json!(2))
+    );
+    let nothing = world.get("/v1/batches?at=0").await.is(200);
+    assert_eq!(nothing["items"], json!([]));
     let then = before["last_activity_at"].as_str().unwrap();
     let of_then = world.get(&format!("{path}?at={then}")).await.is(200);
     assert_eq!(of_then["last_seq"], before["last_seq"]);
@@ -193,7 +200,8 @@ async fn every_read_tells_of_any_moment() {
         (format!("{path}/failures?class=odd"), "class"),
         (format!("{path}/results?after=x"), "after"),
         (format!("{path}/diff"), "from"),
-        ("/v1/batches?at=3".to_owned(), "at"),
+        ("/v1/batches?at=999999".to_owned(), "at"),
+        ("/v1/batches?at=soon".to_owned(), "at"),
     ] {
         let refused = world.get(&path).await.is(422);
         let loc = refused["detail"][0]["loc"].as_array().unwrap();

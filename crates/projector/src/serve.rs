@@ -253,6 +253,11 @@ impl<B: Broker> Server<B> {
         let cursor = |text: &String| text.parse().map_err(|_| bad_cursor(text));
         let before: Option<u64> = ask.after.as_ref().map(cursor).transpose()?;
         let (need, _turn) = self.turn(ask.min_seq).await?;
+        if let Some(at) = ask.at {
+            return self
+                .batches_at(namespace, ask, at, (before, limit), need)
+                .await;
+        }
         let (bucket, status) = (ask.bucket.clone(), ask.status);
         let wanted = move |summary: &BatchSummary| {
             bucket

@@ -103,6 +103,9 @@ pub(crate) struct BatchesArgs {
     /// Print at most so many
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) limit: usize,
+    /// As they were at this log sequence or point in time [default: now]
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) at: Option<At>,
 }
 
 fn parse_status(text: &str) -> Result<BatchStatus, String> {

@@ -56,7 +56,7 @@ pub(crate) struct GatewayArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// An origin whose pages may ask from a browser, for instance https://console.example.com; may be repeated [default: none]
+    /// An origin (scheme, host, and maybe port) whose pages may ask from a browser; may be repeated [default: none]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) cors: Vec<Origin>,
     /// Requests a second that one key may make, with twice as many at once [default: 500]

@@ -311,6 +311,7 @@ pub(crate) async fn batches(app: &App, args: BatchesArgs) -> anyhow::Result<Exit
         bucket: args.bucket,
         status: args.status,
         limit: u32::try_from(args.limit.clamp(1, 1_000)).ok(),
+        at: args.at,
         ..ListBatches::default()
     };
     let header = [

@@ -12,7 +12,10 @@ use redrive_domain::{
     command::Refusal,
     event::Envelope,
     ids::Namespace,
-    query::{At, Change, Changes, Chapters, Diff, ListChanges, Page, ReadTimeline, TimelineRow},
+    query::{
+        At, BatchRef, BatchSummary, Change, Changes, Chapters, Diff, ListBatches, ListChanges,
+        Page, ReadTimeline, TimelineRow,
+    },
     state::BatchState,
     subject,
     units::Ordinal,
@@ -27,6 +30,8 @@ use crate::{
 
 /// Events that one page of a timeline reads at most, about: a page that would need more is short and goes on.
 const READ: u64 = 50_000;
+/// Batches on a page of a list that is of a moment: each may have to be folded from the log.
+const FOLDED: usize = 20;
 
 /// A place among the documents that changed between two log sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +140,61 @@ impl<B: Broker> Server<B> {
             }
         }
         Ok(Found { what, as_of })
+    }
+
+    /// The batches that there were at a moment, as they were.
+    pub(super) async fn batches_at(
+        &self,
+        namespace: &Namespace,
+        ask: &ListBatches,
+        at: At,
+        (before, limit): (Option<u64>, u32),
+        need: u64,
+    ) -> Result<Page<BatchSummary>, Failed> {
+        let (before, made_by) = match at {
+            At::Seq(seq) => {
+                let end = seq.saturating_add(1);
+                (Some(before.unwrap_or(end).min(end)), None)
+            }
+            At::Time(time) => (before, Some(time)),
+        };
+        let bucket = ask.bucket.clone();
+        let wanted = move |summary: &BatchSummary| {
+            bucket.as_ref().is_none_or(|it| *it == summary.bucket)
+                && made_by.is_none_or(|time| summary.created_at <= time)
+        };
+        let most = usize::try_from(limit).unwrap_or(usize::MAX).min(FOLDED);
+        let Found { what, as_of } = self
+            .shared
+            .list(namespace, need, before, most, wanted)
+            .await?;
+        if let At::Seq(seq) = at
+            && seq > as_of
+        {
+            let message = format!("is {seq}: the log ends at {as_of}");
+            return Err(Refusal::invalid("at", message).into());
+        }
+        let mut items = Vec::new();
+        let mut last_seq = 0;
+        for summary in what.items {
+            let batch = BatchRef::Id(summary.batch);
+            let now = self.find(namespace, batch, None, need).await?.what;
+            let then = self.moment(&now, at, as_of, "at").await?.what;
+            let Some(then) = then else { continue };
+            last_seq = last_seq.max(then.last_seq);
+            let summary = BatchSummary::of(&then);
+            if ask.status.is_none_or(|status| status == summary.status) {
+                items.push(summary);
+            }
+        }
+        Ok(Page {
+            items,
+            next: what.next.map(|seq| seq.to_string()),
+            as_of: match at {
+                At::Seq(seq) => seq,
+                At::Time(_) => last_seq,
+            },
+        })
     }
 
     pub(super) async fn diff(

@@ -12,8 +12,8 @@ use redrive_domain::{
     failure::FailureKind,
     ids::BatchKey,
     query::{
-        At, BatchRef, BatchView, Change, Diff, DocumentStatus, FailureRow, ListFailures, Page,
-        TimelineRow, Transition,
+        At, BatchRef, BatchSummary, BatchView, Change, Diff, DocumentStatus, FailureRow,
+        ListFailures, Page, TimelineRow, Transition,
     },
     subject,
     time::Timestamp,
@@ -159,6 +159,48 @@ async fn a_difference_is_told_by_documents_and_its_pages_keep_to_their_moments()
         (none.changed, none.page.items.len(), none.page.next),
         (0, 0, None)
     );
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_a_moment_has_the_batches_of_then_as_they_were() {
+    let mut log = memory().await;
+    let projector = start(&log.broker, Config::default()).await;
+    for n in 1..=45u128 {
+        log.batch(&key("a", n), &[&["one"]], 1).await;
+        log.batch(&key("b", n), &[&["one"]], 1).await;
+    }
+    let at = log.broker.last_seq().await.unwrap();
+    for n in 1..=50u128 {
+        if n > 45 {
+            log.batch(&key("a", n), &[&["one"]], 1).await;
+        }
+        log.put(&key("a", n), completed(0, "one", [0].into(), &[]))
+            .await;
+    }
+    let mut seen: Vec<BatchSummary> = Vec::new();
+    let mut ask = json!({"at": at.to_string(), "limit": 1_000});
+    loop {
+        let page: Page<BatchSummary> = ok(&log.broker, "a", "batches", ask.clone()).await;
+        assert!(page.items.len() <= 20);
+        assert_eq!(page.as_of, at);
+        seen.extend(page.items);
+        match page.next {
+            Some(next) => ask["after"] = json!(next),
+            None => break,
+        }
+    }
+    let ids: Vec<u128> = seen.iter().map(|it| it.batch.0.as_u128()).collect();
+    assert_eq!(ids, (1..=45).rev().collect::<Vec<_>>());
+    assert!(seen.iter().all(|it| it.counts.completed == 0), "{seen:?}");
+    // By a time: that at which the last of them was made.
+    let time = seen[0].created_at.to_string();
+    let page: Page<BatchSummary> = ok(&log.broker, "a", "batches", json!({"at": time})).await;
+    assert_eq!(page.items[0].batch, seen[0].batch);
+    assert_eq!(page.items.len(), 20);
+    let ask = json!({"at": at.to_string(), "status": "completed"});
+    let page: Page<BatchSummary> = ok(&log.broker, "a", "batches", ask).await;
+    assert_eq!(page.items, []);
     projector.stop().await;
 }
 

@@ -50,9 +50,9 @@ struct OfBatches {
     after: Option<String>,
     /// The answer has to include this log sequence.
     min_seq: Option<u64>,
-    /// Not for a list: it is of now.
-    #[param(ignore)]
-    at: Option<String>,
+    /// As of this moment: a log sequence, or a time (RFC 3339). A page has up to 20 then.
+    #[param(inline)]
+    at: Option<At>,
 }
 
 /// The namespace's batches, the last one first.
@@ -69,16 +69,13 @@ async fn list_batches(
     shape: Shape,
     Params(of): Params<OfBatches>,
 ) -> Result<Response, Problem> {
-    if of.at.is_some() {
-        let message = "is not for a list, which is of now: ask for one batch with ?at=";
-        return Err(Problem::invalid("query", "at", message));
-    }
     let query = ListBatches {
         bucket: of.bucket,
         status: of.status,
         limit: of.limit,
         after: of.after,
         min_seq: of.min_seq,
+        at: of.at,
     };
     list(&caller, shape, query).await
 }
