@@ -226,6 +226,45 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
+/// Who asks, and may look. Who may not is told so before anything of the request is read.
+pub(crate) struct Reader(pub(crate) Caller);
+
+/// Who asks, and may make and change batches. Who may not is told so before anything of the request is read.
+pub(crate) struct Operator(pub(crate) Caller);
+
+async fn allowed(parts: &mut Parts, gateway: &Shared, scope: Scope) -> Result<Caller, Problem> {
+    let caller = Caller::from_request_parts(parts, gateway).await?;
+    caller.needs(scope)?;
+    Ok(caller)
+}
+
+impl FromRequestParts<Shared> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
+        allowed(parts, gateway, Scope::Read).await.map(Self)
+    }
+}
+
+/// Who asks, and may set credits and deal with keys. Who may not is told so before anything of the request is read.
+pub(crate) struct Admin(pub(crate) Caller);
+
+impl FromRequestParts<Shared> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
+        allowed(parts, gateway, Scope::Admin).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Shared> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
+        allowed(parts, gateway, Scope::Operate).await.map(Self)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

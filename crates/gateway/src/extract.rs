@@ -1,5 +1,7 @@
 //! What handlers take from a request, each with errors that name the place.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request},
@@ -8,6 +10,7 @@ use axum::{
 use bytes::BytesMut;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     Shared,
@@ -17,6 +20,12 @@ use crate::{
 /// Largest body that is read whole, in bytes. What is larger comes as a stream of lines.
 pub(crate) const BODY_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long a body that is read whole may take.
+const IN_ALL: Duration = Duration::from_secs(60);
+/// Bytes up to which a body takes no turn.
+const SMALL: usize = 64 * 1024;
+/// Larger bodies that are read at once; others wait for their turn.
+static LARGE: Semaphore = Semaphore::const_new(32);
 /// Bytes of a body that are read before it is cut off.
 const HEARD_OUT: usize = 8 * BODY_BYTES;
 
@@ -40,9 +49,16 @@ pub(crate) fn media_type(headers: &axum::http::HeaderMap) -> Option<&str> {
 /// A client that is still writing does not look for an answer: one that writes too much is heard out for a while, so that
 /// it learns why.
 async fn whole(body: Body) -> Result<Bytes, Problem> {
+    let late = || Problem::invalid("body", "", format!("did not come within {IN_ALL:?}"));
+    let read = timeout(IN_ALL, read_whole(body)).await;
+    read.map_err(|_| late())?
+}
+
+async fn read_whole(body: Body) -> Result<Bytes, Problem> {
     let mut body = body.into_data_stream();
     let mut read = BytesMut::new();
     let mut size = 0_usize;
+    let mut turn = None;
     while let Some(part) = body.next().await {
         let part = part.map_err(|error| {
             tracing::debug!(%error, "a body was not read");
@@ -53,6 +69,9 @@ async fn whole(body: Body) -> Result<Bytes, Problem> {
             )
         })?;
         size = size.saturating_add(part.len());
+        if size > SMALL && turn.is_none() {
+            turn = Some(LARGE.acquire().await.map_err(Problem::internal)?);
+        }
         if size <= BODY_BYTES {
             read.extend_from_slice(&part);
         } else if size > HEARD_OUT {
@@ -81,11 +100,21 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     }
 }
 
+/// serde takes a list for a struct, its entries for the fields in their order. Nobody means that.
+pub(crate) fn must_be_object(json: &[u8]) -> Result<(), Problem> {
+    if json.trim_ascii_start().starts_with(b"[") {
+        let fault = Fault::at("body", "", "is to be an object", "type_error");
+        return Err(Problem::Invalid(vec![fault]));
+    }
+    Ok(())
+}
+
 /// Reads JSON from a body.
 ///
 /// # Errors
 /// Names the place in the body.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    must_be_object(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

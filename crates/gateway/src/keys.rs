@@ -230,7 +230,14 @@ impl Keyring {
     /// Where it cannot be read.
     pub(crate) async fn refresh(&self) -> Result<(), Problem> {
         let asked = Instant::now();
-        self.look().await;
+        // Whoever has been let in waits for a place: those who have not cannot crowd them out.
+        let (answer, done) = oneshot::channel();
+        let looked = async {
+            if self.looks.send(answer).await.is_ok() {
+                let _ = done.await;
+            }
+        };
+        let _ = timeout(PATIENCE, looked).await;
         match self.known.borrow().at {
             Some(at) if at >= asked => Ok(()),
             _ => Err(out_of_touch()),
@@ -329,7 +336,11 @@ impl<B: Broker> Follower<B> {
     async fn look(&self) -> Result<(), BrokerError> {
         let at = Instant::now();
         let end = self.broker.last_seq().await?;
-        let read = self.told.borrow().read;
+        // A look that was cut short is gone on with: events come in order.
+        let read = {
+            let known = self.told.borrow();
+            known.read.max(known.taken)
+        };
         if end > read {
             let mut entries = self.read(read + 1, Some(end));
             while let Some(entry) = entries.next().await {

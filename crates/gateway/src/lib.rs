@@ -133,7 +133,11 @@ fn cors(config: &Config) -> Option<CorsLayer> {
             header::HeaderName::from_static("x-api-key"),
             header::HeaderName::from_static("anchor-api-key"),
         ])
-        .expose_headers([header::RETRY_AFTER])
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::HeaderName::from_static("redrive-as-of"),
+            header::HeaderName::from_static("idempotent-replayed"),
+        ])
         .max_age(CORS_AGE);
     (!config.cors.is_empty()).then_some(cors)
 }

@@ -123,6 +123,9 @@ impl Lines {
         let Some((number, line)) = self.next().await.map_err(Wrong::Body)? else {
             return Ok(None);
         };
+        if let Err(problem) = extract::must_be_object(&line) {
+            return Err(Wrong::Line(in_line(problem, number)));
+        }
         match serde_json::from_slice(&line) {
             Ok(read) => Ok(Some((number, read))),
             // Slower, and it knows the place.

@@ -19,6 +19,11 @@ use crate::{ids::fresh_uuid, surface::Surface};
 /// How long to wait before asking again, where nothing better is known.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Longest text about one thing that is wrong, in characters.
+const TEXT_CHARS: usize = 1_000;
+/// Steps of a place at most.
+const STEPS: usize = 64;
+
 /// Why a request is not answered as it hoped. Its texts may be shown to whoever asked: what only an operator should see is
 /// logged where it happens.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,16 +138,26 @@ impl From<&str> for Step {
 impl Fault {
     /// Something wrong at a path such as `tiers[1].jobs[0].timeout`, below `root` (`body`, `query`, …).
     pub(crate) fn at(root: &str, path: &str, msg: impl Into<String>, kind: &'static str) -> Self {
+        // A caller's own text may stand in both.
         let mut loc = vec![Step::from(root)];
-        loc.extend(steps(path));
+        loc.extend(steps(path).take(STEPS));
         Self {
             loc,
-            msg: msg.into(),
+            msg: cut(msg.into()),
             kind,
             input: None,
             ctx: None,
         }
     }
+}
+
+/// The text, cut to what fits on a screen.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// The steps of a path such as `tiers[1].jobs[0]`.
@@ -151,7 +166,7 @@ fn steps(path: &str) -> impl Iterator<Item = Step> + '_ {
         .filter(|step| !step.is_empty() && *step != "?")
         .map(|step| match step.parse() {
             Ok(index) => Step::Index(index),
-            Err(_) => Step::from(step),
+            Err(_) => Step::Name(cut(step.to_owned())),
         })
 }
 

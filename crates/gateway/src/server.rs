@@ -2,7 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Extension, Router, extract::ConnectInfo};
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{ConnectInfo, Request},
+};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -19,6 +24,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use crate::{
     Gateway,
@@ -36,6 +42,8 @@ use crate::{
 const CONNECTIONS: usize = 4_096;
 /// How long a connection may take to say what it wants, and to say who it is.
 const HEAD: Duration = Duration::from_secs(15);
+/// How long the other side of a connection may take nothing of what is sent to it.
+const STALLED: Duration = Duration::from_secs(60);
 /// Headers of one request.
 const HEADERS: usize = 100;
 /// Bytes of all headers of one request.
@@ -150,16 +158,21 @@ impl Bound {
                 continue;
             };
             let service = service.clone().layer(Extension(ConnectInfo(peer)));
+            let stop = self.stop.clone();
             let acceptor = self.certified.as_ref().map(Certified::acceptor);
             let watcher = graceful.watcher();
             tokio::spawn(async move {
                 metrics::connections(1.0);
                 match acceptor {
                     None => answer(stream, service, watcher).await,
-                    Some(acceptor) => match timeout(HEAD, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => answer(stream, service, watcher).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
-                        Err(_) => tracing::debug!("a handshake took too long"),
+                    Some(acceptor) => tokio::select! {
+                        biased;
+                        () = stop.cancelled() => {}
+                        shaken = timeout(HEAD, acceptor.accept(stream)) => match shaken {
+                            Ok(Ok(stream)) => answer(stream, service, watcher).await,
+                            Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                            Err(_) => tracing::debug!("a handshake took too long"),
+                        },
                     },
                 }
                 metrics::connections(-1.0);
@@ -183,6 +196,7 @@ async fn accept(
         Ok((stream, peer)) => {
             // An answer is small, and somebody waits for it.
             let _ = stream.set_nodelay(true);
+            let_go_of_the_stalled(&stream);
             Some((stream, peer, place))
         }
         Err(error) => {
@@ -191,6 +205,15 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(50)).await;
             None
         }
+    }
+}
+
+/// Whoever takes nothing of an answer for so long is let go, whatever is being sent. Elsewhere than on Linux nothing says so.
+fn let_go_of_the_stalled(_stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    {
+        let limit = u32::try_from(STALLED.as_millis()).unwrap_or(u32::MAX);
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(_stream, limit);
     }
 }
 
@@ -211,9 +234,29 @@ where
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_BYTES as u32)
         .keep_alive_interval(HEAD);
+    let asked = CancellationToken::new();
+    let first = asked.clone();
+    let service = service.map_request(move |request: Request<Incoming>| {
+        first.cancel();
+        request.map(Body::new)
+    });
     let service = TowerToHyperService::new(service);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
-        tracing::debug!(%error, "a connection ended early");
+    tokio::select! {
+        biased;
+        ended = watcher.watch(connection.into_owned()) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        }
+        // Which version of HTTP it is to be is waited for without a bound, and so is a first request of HTTP/2.
+        () = silent(&asked) => tracing::debug!("a connection asked for nothing"),
+    }
+}
+
+/// Comes when nothing has been asked for a while since the connection was there.
+async fn silent(asked: &CancellationToken) {
+    if timeout(HEAD, asked.cancelled()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }

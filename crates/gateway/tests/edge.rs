@@ -15,6 +15,10 @@ use redrive_domain::{
 };
 use redrive_gateway::{Auth, Config, ServeError, Tls};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 fn config() -> Config {
@@ -202,4 +206,18 @@ async fn without_keys_only_the_loopback_is_served() {
     let keys = Config::new(all, Auth::Keys);
     let bound = redrive_gateway::bind(world.broker.clone(), keys, CancellationToken::new());
     assert!(bound.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_for_nothing_is_let_go() {
+    let world = World::open().await;
+    let mut silent = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let mut half = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    half.write_all(b"PRI * HT").await.unwrap();
+    for connection in [&mut silent, &mut half] {
+        let end = timeout(common::SOON, connection.read(&mut [0; 64])).await;
+        // It is closed, or broken off.
+        assert!(matches!(end.unwrap(), Ok(0) | Err(_)));
+    }
+    assert_eq!(world.get("/livez").await.status, 200);
 }

@@ -312,7 +312,7 @@ async fn a_request_that_is_sent_again_is_done_once() {
     let listed = world.get(SCRAPES).await.is(200);
     assert_eq!(listed["pagination"]["total"], 1);
     let other = json!({ "urls": URLS[1..] });
-    let refused = world.ask("POST", SCRAPES, &key, other).await.is(422);
+    let refused = world.ask("POST", SCRAPES, &key, other).await.is(400);
     assert_eq!(refused["code"], "IDEMPOTENCY_KEY_REUSED");
 
     let batch = first["batchId"].as_str().unwrap();
@@ -359,7 +359,7 @@ async fn a_key_stands_in_their_header_and_is_good_for_its_own_batches() {
         assert_eq!(bad.is(401)["status"], "error");
         if method != "GET" {
             // Nor is the body, where the key does not allow it.
-            let forbidden = ask(&reads, method, path, json!([])).await.is(403);
+            let forbidden = ask(&reads, method, path, json!([])).await.is(401);
             assert_eq!(forbidden["status"], "error");
         }
         if path != SCRAPES {

@@ -23,7 +23,8 @@ use self::body::{
     Batch, Create, Created, Data, Entry, Failed, List, Listed, Page, Phase, Progress, Refused,
     Retried, Retry, Session, Status, Update, Updated,
 };
-use super::items::{Dialect, Id, Numbered, Operator, Reader, Required, Word, item_id, one_line};
+use super::items::{Dialect, Id, Numbered, Required, Word, item_id, one_line};
+use crate::caller::{Operator, Reader};
 use crate::{Shared, extract::Params, ids::Ids, native, problem::Problem};
 
 /// Longest text of a session's output that is told, in bytes.
@@ -62,14 +63,16 @@ pub(crate) fn render(problem: &Problem) -> Response {
         ),
         // As where sessions are made: its documents have no status for credits where they are retried.
         Problem::Credits(_) => (StatusCode::PAYMENT_REQUIRED, detail.message),
+        // Its documents know no 403.
+        Problem::Forbidden { .. } | Problem::NotAllowed { .. } => {
+            (StatusCode::UNAUTHORIZED, detail.message)
+        }
         Problem::Unauthenticated { .. }
-        | Problem::Forbidden { .. }
         | Problem::NotFound { .. }
         | Problem::NoSuchRoute { .. }
         | Problem::NoSuchMethod
         | Problem::Conflict { .. }
         | Problem::Stale(_)
-        | Problem::NotAllowed { .. }
         | Problem::TooLarge { .. }
         | Problem::TooMany { .. }
         | Problem::Unavailable { .. }

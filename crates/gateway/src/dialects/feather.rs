@@ -66,14 +66,13 @@ pub(crate) fn render(problem: &Problem) -> Response {
                 "value_error",
             )]);
         }
-        Problem::Unauthenticated { .. } | Problem::Forbidden { .. } => {
-            (StatusCode::UNAUTHORIZED, "unauthorized")
-        }
+        Problem::Unauthenticated { .. }
+        | Problem::Forbidden { .. }
+        | Problem::NotAllowed { .. } => (StatusCode::UNAUTHORIZED, "unauthorized"),
         Problem::Conflict { .. } | Problem::Stale(_) => (StatusCode::BAD_REQUEST, "invalid_state"),
         Problem::NothingToRetry => (StatusCode::BAD_REQUEST, "nothing_to_retry"),
         Problem::Credits(_) => (StatusCode::BAD_REQUEST, "credits_exhausted"),
         Problem::KeyReused => (StatusCode::BAD_REQUEST, "idempotency_key_reused"),
-        Problem::NotAllowed { .. } => (StatusCode::BAD_REQUEST, "not_allowed"),
         Problem::NotFound { .. } | Problem::NoSuchRoute { .. } => (status, "not_found"),
         Problem::NoSuchMethod => (status, "method_not_allowed"),
         Problem::TooLarge { .. } => (status, "payload_too_large"),

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway, Shared,
-    caller::{Caller, Scope},
+    caller::Caller,
     extract::{BODY_BYTES, Json},
     ids::Ids,
     ops::NewBatch,
@@ -264,34 +264,6 @@ fn no_batch(id: &str) -> Problem {
     let id: String = id.chars().take(80).collect();
     Problem::NotFound {
         what: format!("batch {id}"),
-    }
-}
-
-/// Who asks, and may look. Who may not is told so before anything of the request is read.
-pub(super) struct Reader(pub(super) Caller);
-
-/// Who asks, and may make and change batches. Who may not is told so before anything of the request is read.
-pub(super) struct Operator(pub(super) Caller);
-
-async fn allowed(parts: &mut Parts, gateway: &Shared, scope: Scope) -> Result<Caller, Problem> {
-    let caller = Caller::from_request_parts(parts, gateway).await?;
-    caller.needs(scope)?;
-    Ok(caller)
-}
-
-impl FromRequestParts<Shared> for Reader {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
-        allowed(parts, gateway, Scope::Read).await.map(Self)
-    }
-}
-
-impl FromRequestParts<Shared> for Operator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
-        allowed(parts, gateway, Scope::Operate).await.map(Self)
     }
 }
 

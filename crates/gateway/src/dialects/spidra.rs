@@ -23,7 +23,8 @@ use self::body::{
     Batch, Cancelled, Entry, Item, Jobs, List, Pagination, Queued, Refused, Requeued, Status,
     Submit,
 };
-use super::items::{Dialect, Id, Numbered, Operator, Reader, Word, item_id, one_line};
+use super::items::{Dialect, Id, Numbered, Word, item_id, one_line};
+use crate::caller::{Operator, Reader};
 use crate::{
     Shared,
     extract::{Json, Params},
@@ -67,17 +68,17 @@ pub(crate) fn render(problem: &Problem) -> Response {
         Problem::UnsupportedType { .. } => (StatusCode::BAD_REQUEST, None),
         Problem::NothingToRetry => (StatusCode::BAD_REQUEST, Some("NO_FAILED_ITEMS")),
         Problem::Credits(_) => (of_native, Some("CREDIT_LIMIT_REACHED")),
-        Problem::KeyReused => (of_native, Some("IDEMPOTENCY_KEY_REUSED")),
+        Problem::KeyReused => (StatusCode::BAD_REQUEST, Some("IDEMPOTENCY_KEY_REUSED")),
+        // Clients take 403 for a lack of credits.
+        Problem::Forbidden { .. } | Problem::NotAllowed { .. } => (StatusCode::UNAUTHORIZED, None),
         Problem::TooMany { .. } => (of_native, Some("RATE_LIMITED")),
         Problem::Unavailable { .. } => (of_native, Some("SERVICE_BUSY")),
         Problem::Unauthenticated { .. }
-        | Problem::Forbidden { .. }
         | Problem::NotFound { .. }
         | Problem::NoSuchRoute { .. }
         | Problem::NoSuchMethod
         | Problem::Conflict { .. }
         | Problem::Stale(_)
-        | Problem::NotAllowed { .. }
         | Problem::TooLarge { .. }
         | Problem::Internal { .. } => (of_native, None),
     };

@@ -38,7 +38,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Caller, Reader},
     extract::{Params, Path},
     native::error::ErrorResponse,
     problem::Problem,
@@ -170,12 +170,11 @@ impl FromRequestParts<Shared> for LastEventId {
 )]
 async fn of_batch(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Reader(caller): Reader,
     Path(batch): Path<BatchRef>,
     last: LastEventId,
     Params(of): Params<OfEvents>,
 ) -> Result<Response, Problem> {
-    caller.needs(Scope::Read)?;
     let query = OfBatch {
         batch,
         min_seq: None,
@@ -202,11 +201,10 @@ async fn of_batch(
 )]
 async fn of_namespace(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Reader(caller): Reader,
     last: LastEventId,
     Params(of): Params<OfEvents>,
 ) -> Result<Response, Problem> {
-    caller.needs(Scope::Read)?;
     let filter = subject::events_of_namespace(gateway.config.shard, caller.namespace());
     stream(&gateway, &caller, last, of, filter, None).await
 }

@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Shared,
-    caller::Caller,
+    caller::{Admin, Caller},
     extract::{Json, Params, Path},
     ids::Ids,
     keys::Holder,
@@ -134,11 +134,10 @@ fn found(gateway: &Shared, caller: &Caller, key: KeyId) -> Result<KeyView, Probl
 )]
 async fn create_key(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     ids: Ids,
     Json(mut new): Json<NewKey>,
 ) -> Result<impl IntoResponse, Problem> {
-    caller.needs(Scope::Admin)?;
     within(caller.holder(), &mut new)?;
     let namespace = caller.namespace();
     // The same for the same Idempotency-Key, whatever else is asked: so a second request for it is known as one.
@@ -161,8 +160,10 @@ async fn create_key(
         problem => problem,
     })?;
     known?;
+    // Where it was this gateway that asked twice, the log has this very secret.
+    let is_ours = !accepted.repeated || gateway.keys.admit(&token).await.is_ok();
     let made = MadeKey {
-        key: (!accepted.repeated).then(|| token.reveal()),
+        key: is_ours.then(|| token.reveal()),
         about: found(&gateway, &caller, key)?,
     };
     let secret = [(header::CACHE_CONTROL, "no-store")];
@@ -178,10 +179,9 @@ async fn create_key(
 )]
 async fn list_keys(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     Params(which): Params<Which>,
 ) -> Result<Answer<KeyList>, Problem> {
-    caller.needs(Scope::Admin)?;
     gateway.keys.refresh().await?;
     let (items, as_of) = gateway.keys.all(caller.namespace(), which.all);
     Ok(Answer(KeyList { items, as_of }))
@@ -198,10 +198,9 @@ async fn list_keys(
 )]
 async fn get_key(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     Path(key): Path<KeyId>,
 ) -> Result<Answer<KeyView>, Problem> {
-    caller.needs(Scope::Admin)?;
     gateway.keys.refresh().await?;
     Ok(Answer(found(&gateway, &caller, key)?))
 }
@@ -217,10 +216,9 @@ async fn get_key(
 )]
 async fn revoke_key(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     Path(key): Path<KeyId>,
 ) -> Result<Answer<KeyView>, Problem> {
-    caller.needs(Scope::Admin)?;
     let command = Command::RevokeKey(RevokeKey { key });
     give(&caller, CommandId(crate::ids::fresh_uuid()), &command).await?;
     gateway.keys.refresh().await?;

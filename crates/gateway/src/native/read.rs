@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Caller, Reader},
     extract::{Params, Path},
     native::error::ErrorResponse,
     problem::Problem,
@@ -83,11 +83,10 @@ impl Moment {
     ),
 )]
 async fn get_batch(
-    caller: Caller,
+    Reader(caller): Reader,
     Path(batch): Path<BatchRef>,
     Params(moment): Params<Moment>,
 ) -> Result<Json<BatchView>, Problem> {
-    caller.needs(Scope::Read)?;
     reachable(&caller, moment.min_seq).await?;
     let view = caller.client.status(&moment.of(batch)).await;
     view.map(Json).map_err(not_read)
@@ -103,11 +102,10 @@ async fn get_batch(
     ),
 )]
 async fn diagnose(
-    caller: Caller,
+    Reader(caller): Reader,
     Path(batch): Path<BatchRef>,
     Params(moment): Params<Moment>,
 ) -> Result<Json<Diagnosis>, Problem> {
-    caller.needs(Scope::Read)?;
     reachable(&caller, moment.min_seq).await?;
     let diagnosis = caller.client.diagnose(&moment.of(batch)).await;
     diagnosis.map(Json).map_err(not_read)
@@ -119,10 +117,9 @@ async fn diagnose(
     responses((status = 200, description = "The limit, the present month, and those before", body = CreditsView)),
 )]
 async fn get_credits(
-    caller: Caller,
+    Reader(caller): Reader,
     Params(moment): Params<Moment>,
 ) -> Result<Json<CreditsView>, Problem> {
-    caller.needs(Scope::Read)?;
     reachable(&caller, moment.min_seq).await?;
     let query = OfNamespace {
         min_seq: moment.min_seq,

@@ -22,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Admin, Caller, Operator},
     extract::{Json, Path},
     ids::Ids,
     problem::{Problem, Step},
@@ -106,7 +106,6 @@ async fn give(
     batch: BatchId,
     command: &Command,
 ) -> Result<Done<Accepted>, Problem> {
-    caller.needs(Scope::Operate)?;
     let any = Bucket::new(ANY_BUCKET).map_err(Problem::internal)?;
     let accepted = caller.command(ids, &any, batch, command).await?;
     Ok(Done::of(StatusCode::OK, ids, accepted))
@@ -149,7 +148,7 @@ fn in_path(problem: Problem, batch: BatchId, tier: TierNum, job: Option<&JobName
     ),
 )]
 async fn submit_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(batch): Path<BatchId>,
     Json(body): Json<Submit>,
@@ -182,7 +181,7 @@ struct CancelBody {
     ),
 )]
 async fn cancel_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(batch): Path<BatchId>,
     Json(body): Json<CancelBody>,
@@ -211,7 +210,7 @@ async fn cancel_batch(
     ),
 )]
 async fn cancel_tier(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(OfTier { batch, tier }): Path<OfTier>,
     Json(body): Json<CancelBody>,
@@ -243,7 +242,7 @@ async fn cancel_tier(
     ),
 )]
 async fn cancel_job(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(OfJob { batch, tier, job }): Path<OfJob>,
     Json(body): Json<CancelBody>,
@@ -296,7 +295,7 @@ impl HealBody {
     ),
 )]
 async fn heal_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(batch): Path<BatchId>,
     Json(body): Json<HealBody>,
@@ -318,7 +317,7 @@ async fn heal_batch(
     ),
 )]
 async fn heal_tier(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(OfTier { batch, tier }): Path<OfTier>,
     Json(body): Json<HealBody>,
@@ -343,7 +342,7 @@ async fn heal_tier(
     ),
 )]
 async fn pause_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(batch): Path<BatchId>,
     Json(body): Json<Pause>,
@@ -365,7 +364,7 @@ async fn pause_batch(
     ),
 )]
 async fn resume_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(batch): Path<BatchId>,
     Json(body): Json<Resume>,
@@ -391,11 +390,10 @@ struct CreditsSet {
     responses((status = 200, description = "It holds from now on", body = CreditsSet, example = json!({ "limit": 1_000_000, "seq": 4 }))),
 )]
 async fn set_credits(
-    caller: Caller,
+    Admin(caller): Admin,
     ids: Ids,
     Json(body): Json<SetCredits>,
 ) -> Result<Done<CreditsSet>, Problem> {
-    caller.needs(Scope::Admin)?;
     let any = Bucket::new(ANY_BUCKET).map_err(Problem::internal)?;
     let command = Command::SetCredits(body);
     let accepted = caller.command(&ids, &any, NO_BATCH, &command).await?;

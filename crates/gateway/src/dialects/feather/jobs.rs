@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Caller, Operator, Reader},
     dialects::fields::{Body, Fields, path_uuid},
     extract::{Params, Path},
     ids::Ids,
@@ -136,11 +136,10 @@ struct Item {
 )]
 async fn create_job(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Body(fields): Body,
 ) -> Result<(StatusCode, Json<Made>), Problem> {
-    caller.needs(Scope::Operate)?;
     let asked = CreateJob::read(fields)?;
     let pipeline = gateway.pipeline(NAME).cloned();
     let new = NewBatch {
@@ -225,8 +224,7 @@ async fn more(caller: &Caller, view: &BatchView) -> Result<More, Problem> {
     params(("job_id" = Uuid, Path, description = "The job")),
     responses((status = 200, description = "How it is doing", body = Job), Errors),
 )]
-async fn get_job(caller: Caller, Path(job): Path<String>) -> Result<Json<Job>, Problem> {
-    caller.needs(Scope::Read)?;
+async fn get_job(Reader(caller): Reader, Path(job): Path<String>) -> Result<Json<Job>, Problem> {
     let view = find(&caller, &job).await?;
     let more = more(&caller, &view).await?;
     Ok(Json(Job::of(&view, Some(&more))))
@@ -251,11 +249,10 @@ struct Done {
     responses((status = 202, description = "It goes on", body = Done), Errors),
 )]
 async fn retry_job(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(job): Path<String>,
 ) -> Result<(StatusCode, Json<Done>), Problem> {
-    caller.needs(Scope::Operate)?;
     let view = find(&caller, &job).await?;
     let (bucket, batch) = (&view.summary.bucket, view.summary.batch);
     // There is no bound on retries there; ten is the most that there is here.
@@ -319,11 +316,10 @@ async fn was_done(
     responses((status = 200, description = "It is stopped", body = Done), Errors),
 )]
 async fn cancel_job(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(job): Path<String>,
 ) -> Result<Json<Done>, Problem> {
-    caller.needs(Scope::Operate)?;
     let view = find(&caller, &job).await?;
     let (bucket, batch) = (&view.summary.bucket, view.summary.batch);
     let cancel = Command::Cancel(Cancel::default());
@@ -360,10 +356,9 @@ struct Listed {
     responses((status = 200, description = "A page of them", body = Listed), Errors),
 )]
 async fn list_jobs(
-    caller: Caller,
+    Reader(caller): Reader,
     Params(query): Params<Vec<(String, String)>>,
 ) -> Result<Json<Listed>, Problem> {
-    caller.needs(Scope::Read)?;
     let mut fields = Fields::of_query(query);
     let base = fields.optional_uuid("knowledge_base_id");
     listed(&caller, bucket_of(base)?, fields).await
@@ -383,11 +378,10 @@ async fn list_jobs(
     responses((status = 200, description = "A page of them", body = Listed), Errors),
 )]
 async fn list_jobs_of_base(
-    caller: Caller,
+    Reader(caller): Reader,
     Path(base): Path<String>,
     Params(query): Params<Vec<(String, String)>>,
 ) -> Result<Json<Listed>, Problem> {
-    caller.needs(Scope::Read)?;
     let base = path_uuid("kb_id", &base)?;
     listed(&caller, bucket_of(Some(base))?, Fields::of_query(query)).await
 }

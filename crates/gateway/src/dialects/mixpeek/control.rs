@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Caller, Operator},
     dialects::fields::{Body, Fields, OptionalBody, path_int},
     extract::Path,
     ids::Ids,
@@ -106,12 +106,11 @@ impl RetryBatch {
     responses((status = 200, description = "What is retried", body = RetryAnswer), Errors),
 )]
 async fn retry_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch)): Path<(String, String)>,
     Body(fields): Body,
 ) -> Result<Json<RetryAnswer>, Problem> {
-    caller.needs(Scope::Operate)?;
     let asked = RetryBatch::read(fields)?;
     let view = find(&caller, &bucket, &batch).await?;
     // There is no bound on tier numbers there: one that the batch does not have has no failures.
@@ -248,12 +247,11 @@ impl RetryTier {
     responses((status = 200, description = "What is retried", body = RetryAnswer), Errors),
 )]
 async fn retry_tier(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch, num)): Path<(String, String, String)>,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Json<RetryAnswer>, Problem> {
-    caller.needs(Scope::Operate)?;
     let num = path_int("tier_num", &num)?;
     let asked = RetryTier::read(fields)?;
     let view = find(&caller, &bucket, &batch).await?;
@@ -293,11 +291,10 @@ fn at_the_top(problem: Problem) -> Problem {
     responses((status = 200, description = "It is stopped", body = TaskResponse), Errors),
 )]
 async fn cancel_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch)): Path<(String, String)>,
 ) -> Result<Json<TaskResponse>, Problem> {
-    caller.needs(Scope::Operate)?;
     let view = find(&caller, &bucket, &batch).await?;
     let (bucket, batch) = (&view.summary.bucket, view.summary.batch);
     let cancel = Command::Cancel(Cancel::default());
@@ -321,11 +318,10 @@ async fn cancel_batch(
     responses((status = 200, description = "It is stopped", body = CancelAnswer), Errors),
 )]
 async fn cancel_tier(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch, num)): Path<(String, String, String)>,
 ) -> Result<Json<CancelAnswer>, Problem> {
-    caller.needs(Scope::Operate)?;
     let num = path_int("tier_num", &num)?;
     let view = find(&caller, &bucket, &batch).await?;
     let cancel = Cancel {
@@ -349,11 +345,10 @@ async fn cancel_tier(
     responses((status = 200, description = "It is stopped", body = CancelAnswer), Errors),
 )]
 async fn cancel_job(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch, num, job)): Path<(String, String, String, String)>,
 ) -> Result<Json<CancelAnswer>, Problem> {
-    caller.needs(Scope::Operate)?;
     let num = path_int("tier_num", &num)?;
     let view = find(&caller, &bucket, &batch).await?;
     let (batch, tier) = (view.summary.batch, tier(&view, num)?);
@@ -443,12 +438,11 @@ impl HealTier {
     responses((status = 200, description = "What was found", body = HealAnswer), Errors),
 )]
 async fn heal_tier(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch, num)): Path<(String, String, String)>,
     Body(fields): Body,
 ) -> Result<Json<HealAnswer>, Problem> {
-    caller.needs(Scope::Operate)?;
     let num = path_int("tier_num", &num)?;
     let asked = HealTier::read(fields)?;
     let view = find(&caller, &bucket, &batch).await?;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Gateway, Shared,
-    caller::{Caller, Scope},
+    caller::{Caller, Operator},
     dialects::fields::{Body, Fields},
     extract::Path,
     fill::Fill,
@@ -138,12 +138,11 @@ fn pipeline(gateway: &Gateway, bucket: &str, asked: Option<Value>) -> Result<Val
 )]
 async fn create_batch(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(name): Path<String>,
     Body(fields): Body,
 ) -> Result<Json<BatchModel>, Problem> {
-    caller.needs(Scope::Operate)?;
     let bucket = bucket(&name)?;
     let CreateBatch { objects, pipeline } = CreateBatch::read(fields)?;
     let pipeline = self::pipeline(&gateway, &name, pipeline)?;
@@ -190,11 +189,10 @@ async fn draft(
     responses((status = 200, description = "Its work begins", body = TaskResponse), Errors),
 )]
 async fn submit_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch)): Path<(String, String)>,
 ) -> Result<Json<TaskResponse>, Problem> {
-    caller.needs(Scope::Operate)?;
     let view = find(&caller, &bucket, &batch).await?;
     let (bucket, batch) = (&view.summary.bucket, view.summary.batch);
     let submit = Command::Submit(Submit::default());

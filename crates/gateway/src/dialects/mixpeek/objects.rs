@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Operator, Reader},
     dialects::fields::{Body, Fields},
     extract::{Params, Path},
     fill::Fill,
@@ -45,12 +45,11 @@ pub(super) fn router() -> OpenApiRouter<Shared> {
     responses((status = 200, description = "They are added", body = BatchModel), Errors),
 )]
 async fn add_objects(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path((bucket, batch)): Path<(String, String)>,
     Body(mut fields): Body,
 ) -> Result<Json<BatchModel>, Problem> {
-    caller.needs(Scope::Operate)?;
     let objects = Objects::read(&mut fields);
     fields.done()?;
     let view = find(&caller, &bucket, &batch).await?;
@@ -149,11 +148,10 @@ const STATUSES: [(&str, DocumentStatus); 5] = [
     responses((status = 200, description = "A page of them", body = Listed), Errors),
 )]
 async fn documents(
-    caller: Caller,
+    Reader(caller): Reader,
     Path((bucket, batch)): Path<(String, String)>,
     Params(query): Params<Vec<(String, String)>>,
 ) -> Result<Json<Listed>, Problem> {
-    caller.needs(Scope::Read)?;
     let mut fields = Fields::of_query(query);
     let status = fields.word("status", &STATUSES);
     let tier = fields.optional_int("tier_num", 0..=u64::from(TierNum::MAX));

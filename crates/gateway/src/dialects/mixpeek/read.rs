@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Caller, Reader},
     dialects::fields::{Fields, OptionalBody},
     extract::{Params, Path},
     problem::Problem,
@@ -60,10 +60,9 @@ const SKIPPED: u64 = 100_000;
     responses((status = 200, description = "How it is doing", body = BatchModel), Errors),
 )]
 async fn get_batch(
-    caller: Caller,
+    Reader(caller): Reader,
     Path((bucket, batch)): Path<(String, String)>,
 ) -> Result<Json<BatchModel>, Problem> {
-    caller.needs(Scope::Read)?;
     let view = find(&caller, &bucket, &batch).await?;
     let object_ids = object_ids(&caller, &view).await?;
     Ok(Json(BatchModel::of(&view, Some(object_ids))))
@@ -140,11 +139,10 @@ struct Listed {
     responses((status = 200, description = "A page of them", body = Listed), Errors),
 )]
 async fn list_batches(
-    caller: Caller,
+    Reader(caller): Reader,
     Path(bucket): Path<String>,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Json<Listed>, Problem> {
-    caller.needs(Scope::Read)?;
     listed(&caller, &bucket, List::read(fields)?).await
 }
 
@@ -161,11 +159,10 @@ async fn list_batches(
     responses((status = 200, description = "A page of them", body = Listed), Errors),
 )]
 async fn get_batches(
-    caller: Caller,
+    Reader(caller): Reader,
     Path(bucket): Path<String>,
     Params(query): Params<Vec<(String, String)>>,
 ) -> Result<Json<Listed>, Problem> {
-    caller.needs(Scope::Read)?;
     listed(&caller, &bucket, List::read(Fields::of_query(query))?).await
 }
 
@@ -250,11 +247,10 @@ struct Failed {
     responses((status = 200, description = "A page of them", body = Failed), Errors),
 )]
 async fn failed_documents(
-    caller: Caller,
+    Reader(caller): Reader,
     Path((bucket, batch)): Path<(String, String)>,
     Params(query): Params<Vec<(String, String)>>,
 ) -> Result<Json<Failed>, Problem> {
-    caller.needs(Scope::Read)?;
     let mut fields = Fields::of_query(query);
     let tier = fields.optional_int("tier_num", 0..=TIERS as u64);
     let offset = fields.optional_int("offset", 0..=SKIPPED);
@@ -303,10 +299,9 @@ async fn failed_documents(
     responses((status = 200, description = "What is wrong", body = BatchDiagnosis), Errors),
 )]
 async fn diagnose(
-    caller: Caller,
+    Reader(caller): Reader,
     Path((bucket, batch)): Path<(String, String)>,
 ) -> Result<Json<BatchDiagnosis>, Problem> {
-    caller.needs(Scope::Read)?;
     let view = find(&caller, &bucket, &batch).await?;
     let query = OfBatch {
         batch: BatchRef::Id(view.summary.batch),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::Reader,
     extract::{Params, Path},
     native::error::ErrorResponse,
     problem::Problem,
@@ -64,7 +64,7 @@ struct Between {
     ),
 )]
 async fn diff(
-    caller: Caller,
+    Reader(caller): Reader,
     shape: Shape,
     Path(batch): Path<BatchRef>,
     Params(between): Params<Between>,
@@ -80,7 +80,6 @@ async fn diff(
     match shape {
         // A page has more to say than what is on it.
         Shape::Page => {
-            caller.needs(Scope::Read)?;
             reachable(&caller, query.min_seq).await?;
             let diff = caller.client.diff(&query).await.map_err(not_read)?;
             Ok(Json(diff).into_response())
@@ -120,7 +119,7 @@ struct UpTo {
     ),
 )]
 async fn timeline(
-    caller: Caller,
+    Reader(caller): Reader,
     shape: Shape,
     Path(batch): Path<BatchRef>,
     Params(up_to): Params<UpTo>,

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::rows::{Shape, list};
 use crate::{
     Shared,
-    caller::Caller,
+    caller::Reader,
     extract::{Params, Path},
     native::error::ErrorResponse,
     problem::Problem,
@@ -65,7 +65,7 @@ struct OfBatches {
     )),
 )]
 async fn list_batches(
-    caller: Caller,
+    Reader(caller): Reader,
     shape: Shape,
     Params(of): Params<OfBatches>,
 ) -> Result<Response, Problem> {
@@ -129,7 +129,7 @@ struct OfDocuments {
     ),
 )]
 async fn list_documents(
-    caller: Caller,
+    Reader(caller): Reader,
     shape: Shape,
     Path(batch): Path<BatchRef>,
     Params(of): Params<OfDocuments>,
@@ -193,7 +193,7 @@ struct OfFailures {
     ),
 )]
 async fn list_failures(
-    caller: Caller,
+    Reader(caller): Reader,
     shape: Shape,
     Path(batch): Path<BatchRef>,
     Params(of): Params<OfFailures>,
@@ -248,7 +248,7 @@ struct OfResults {
     ),
 )]
 async fn list_results(
-    caller: Caller,
+    Reader(caller): Reader,
     shape: Shape,
     Path(batch): Path<BatchRef>,
     Params(of): Params<OfResults>,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::Done;
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::{Caller, Operator},
     extract::Json,
     fill::{Fill, Stopped, fault_at},
     ids::Ids,
@@ -107,11 +107,10 @@ struct Asked<'a> {
 )]
 pub(super) async fn create_batch(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     request: Request,
 ) -> Result<Done<Accepted>, Stopped> {
-    caller.needs(Scope::Operate)?;
     if is_lines(request.headers()) {
         let mut lines = Lines::new(request.into_body());
         let made = from_lines(&gateway, &caller, &ids, &mut lines).await;
@@ -225,6 +224,7 @@ impl Head {
     ) -> Result<(Fill<'a>, Accepted), Problem> {
         let pipeline = match &self.pipeline {
             Value::String(name) => gateway.pipeline(name).cloned().ok_or_else(|| {
+                let name: String = name.chars().take(80).collect();
                 Problem::invalid("body", "pipeline", format!("there is none called {name:?}"))
             })?,
             pipeline => pipeline.clone(),
@@ -237,6 +237,11 @@ impl Head {
             stays_open,
         };
         let asked = serde_json::to_vec(&asked).map_err(Problem::internal)?;
+        // The same batch is made once anyway; another one with the same key would be another request.
+        if self.batch.is_some() && ids.are_of_a_key() {
+            let message = "stands beside an Idempotency-Key, which makes the id: give one of them";
+            return Err(Problem::invalid("body", "batch", message));
+        }
         let batch = self.batch.unwrap_or_else(|| ids.batch(caller.namespace()));
         let new = NewBatch {
             bucket: self.bucket,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Shared,
-    caller::{Caller, Scope},
+    caller::Operator,
     extract::{Json, Params, Path},
     fill::{Fill, Stopped},
     ids::Ids,
@@ -85,13 +85,12 @@ pub(super) struct Added {
 )]
 pub(super) async fn add_documents(
     State(gateway): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(batch): Path<BatchId>,
     Params(place): Params<Place>,
     request: Request,
 ) -> Result<Done<Added>, Stopped> {
-    caller.needs(Scope::Operate)?;
     let any = Bucket::new(ANY_BUCKET).map_err(Problem::internal)?;
     let asked = serde_json::to_vec(&place.first).map_err(Problem::internal)?;
     let fill = Fill::new(&caller, &ids, any, batch, &asked).starting_at(place.first);

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{Done, OfTier, give, in_path};
 use crate::{
-    caller::Caller,
+    caller::Operator,
     extract::{Json, Path},
     ids::Ids,
     native::error::ErrorResponse,
@@ -46,6 +46,13 @@ pub(super) struct RetryBody {
     /// retries.
     #[serde(default)]
     set: Option<Box<SubmissionChange>>,
+    /// Short for `requires_gpu` in `set`.
+    #[serde(default)]
+    requires_gpu: Option<bool>,
+    /// Short for `priority` in `set`.
+    #[schema(minimum = 0, maximum = 100)]
+    #[serde(default)]
+    priority: Option<u8>,
     /// Nothing of it is executed before this time.
     #[serde(default)]
     not_before: Option<Timestamp>,
@@ -86,6 +93,12 @@ fn usual_max_retry_count() -> u8 {
 impl From<RetryBody> for Retry {
     fn from(body: RetryBody) -> Self {
         let filter = body.filter.unwrap_or_default();
+        let mut set = body.set;
+        if body.requires_gpu.is_some() || body.priority.is_some() {
+            let set = set.get_or_insert_default();
+            set.requires_gpu = body.requires_gpu.or(set.requires_gpu);
+            set.priority = body.priority.or(set.priority);
+        }
         Self {
             retry_mode: body.retry_mode,
             tier_nums: body.tier_nums,
@@ -99,7 +112,7 @@ impl From<RetryBody> for Retry {
             dry_run: body.dry_run,
             plan: body.plan_id,
             jobs: filter.jobs,
-            set: body.set,
+            set,
         }
     }
 }
@@ -154,7 +167,7 @@ fn named_as_here(problem: Problem) -> Problem {
     ),
 )]
 pub(super) async fn retry_batch(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(batch): Path<BatchId>,
     Json(body): Json<RetryBody>,
@@ -181,7 +194,7 @@ pub(super) async fn retry_batch(
     ),
 )]
 pub(super) async fn retry_tier(
-    caller: Caller,
+    Operator(caller): Operator,
     ids: Ids,
     Path(OfTier { batch, tier }): Path<OfTier>,
     Json(body): Json<RetryBody>,
