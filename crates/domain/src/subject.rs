@@ -9,7 +9,7 @@
 //! | `rd.work.<shard>.<handler>.<class>.<namespace>.<batch>.<chunk>` | chunks |
 //! | `rd.hb.<shard>.<worker>` | heartbeats |
 //! | `rd.sig.<shard>` | signals to workers |
-//! | `rd.who.<shard>` | presence of coordinators and projectors |
+//! | `rd.who.<shard>` | presence of coordinators, projectors and gateways |
 //! | `rd.qry.<namespace>.<query>` | queries |
 //! | `rd.snap.<shard>.<piece or head>` | what a leader has folded |
 
@@ -192,7 +192,7 @@ pub fn heartbeats(shard: Shard) -> String {
     format!("rd.hb.{shard}.*")
 }
 
-/// Where coordinators and projectors of a shard say that they are there.
+/// Where coordinators, projectors and gateways of a shard say that they are there.
 #[must_use]
 pub fn presence(shard: Shard) -> String {
     format!("rd.who.{shard}")
