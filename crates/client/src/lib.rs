@@ -6,16 +6,13 @@ mod upload;
 
 use std::time::Duration;
 
-use futures::Stream;
 use redrive_broker::{Broker, BrokerError, Message};
 use redrive_domain::{
     command::{Accepted, Answer, Command, Refusal, Written},
     diagnosis::Diagnosis,
     ids::{BatchId, Bucket, CommandId, Namespace},
     query::{
-        BatchSummary, BatchView, Change, CreditsView, Diff, DocumentRow, FailureRow, ListBatches,
-        ListChanges, ListDocuments, ListFailures, ListResults, OfBatch, OfNamespace, Page,
-        ReadState, ReadTimeline, ResultRow, StatePiece, TimelineRow,
+        BatchView, CreditsView, Diff, ListChanges, OfBatch, OfNamespace, ReadState, StatePiece,
     },
     subject,
 };
@@ -27,8 +24,8 @@ pub use upload::{Upload, UploadError};
 
 /// How long to wait for an answer before asking again.
 const WAIT: Duration = Duration::from_secs(10);
-/// How long to go on asking while nobody answers: a coordinator may be taking over.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long to go on asking while nobody answers, unless said: a coordinator may be taking over.
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why something asked for was not had.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +50,7 @@ pub struct Client<B> {
     broker: B,
     namespace: Namespace,
     actor: Option<String>,
+    patience: Duration,
 }
 
 impl<B: Broker> Client<B> {
@@ -62,7 +60,14 @@ impl<B: Broker> Client<B> {
             broker,
             namespace,
             actor,
+            patience: PATIENCE,
         }
+    }
+
+    /// The same, which goes on asking for so long while nobody answers.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The broker.
@@ -117,7 +122,7 @@ impl<B: Broker> Client<B> {
             let size = payload.len();
             return Err(BrokerError::TooLarge { size, limit }.into());
         }
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + self.patience;
         loop {
             let message = Message {
                 subject: subject.clone(),
@@ -163,22 +168,6 @@ impl<B: Broker> Client<B> {
         self.query("diagnose", query).await
     }
 
-    /// A page of a batch's documents, and where they stand.
-    ///
-    /// # Errors
-    /// Where there is no such batch, or nobody answers.
-    pub async fn documents(&self, query: &ListDocuments) -> Result<Page<DocumentRow>, ClientError> {
-        self.query("documents", query).await
-    }
-
-    /// The documents of a batch, page by page.
-    pub fn all_documents(
-        &self,
-        query: ListDocuments,
-    ) -> impl Stream<Item = Result<DocumentRow, ClientError>> + '_ {
-        self.pages(query)
-    }
-
     /// A piece of a state's bytes.
     ///
     /// # Errors
@@ -195,51 +184,11 @@ impl<B: Broker> Client<B> {
         self.query("credits", query).await
     }
 
-    /// The namespace's batches, the last one first, page by page.
-    pub fn batches(
-        &self,
-        query: ListBatches,
-    ) -> impl Stream<Item = Result<BatchSummary, ClientError>> + '_ {
-        self.pages(query)
-    }
-
-    /// The failed units of a batch, page by page.
-    pub fn failures(
-        &self,
-        query: ListFailures,
-    ) -> impl Stream<Item = Result<FailureRow, ClientError>> + '_ {
-        self.pages(query)
-    }
-
-    /// What the jobs of a batch made, page by page.
-    pub fn results(
-        &self,
-        query: ListResults,
-    ) -> impl Stream<Item = Result<ResultRow, ClientError>> + '_ {
-        self.pages(query)
-    }
-
     /// What changed between two moments: the first page, with how much it is in all.
     ///
     /// # Errors
     /// Where there is no such batch, or nobody answers.
     pub async fn diff(&self, query: &ListChanges) -> Result<Diff, ClientError> {
         self.query("diff", query).await
-    }
-
-    /// The documents that changed between two moments, page by page.
-    pub fn changes(
-        &self,
-        query: ListChanges,
-    ) -> impl Stream<Item = Result<Change, ClientError>> + '_ {
-        self.pages(query)
-    }
-
-    /// What happened to a batch, page by page.
-    pub fn timeline(
-        &self,
-        query: ReadTimeline,
-    ) -> impl Stream<Item = Result<TimelineRow, ClientError>> + '_ {
-        self.pages(query)
     }
 }

@@ -152,6 +152,18 @@ pub struct ListFailures {
     pub at: Option<At>,
 }
 
+impl OfBatch {
+    /// A batch as it is now.
+    #[must_use]
+    pub fn of(batch: BatchRef) -> Self {
+        Self {
+            batch,
+            min_seq: None,
+            at: None,
+        }
+    }
+}
+
 impl ListFailures {
     /// All of a batch, as of now.
     #[must_use]

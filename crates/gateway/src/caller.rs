@@ -43,7 +43,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`Problem::Forbidden`].
-    pub(crate) fn needs(&self, scope: Scope) -> Result<(), Problem> {
+    fn needs(&self, scope: Scope) -> Result<(), Problem> {
         match &self.holder {
             Some(holder) if !holder.scopes.has(scope) => {
                 metrics::turned_away("scope");
@@ -222,6 +222,7 @@ impl FromRequestParts<Shared> for Caller {
             }
         };
         let client = Client::new(gateway.broker.clone(), namespace, Some(actor));
+        let client = client.with_patience(gateway.config.patience);
         Ok(Self { client, holder })
     }
 }

@@ -1,6 +1,9 @@
 //! How a gateway is set up.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr,
+    time::Duration,
+};
 
 use axum::http::HeaderValue;
 use redrive_domain::{ids::Namespace, subject::Shard};
@@ -24,6 +27,8 @@ pub struct Config {
     pub cors: Vec<Origin>,
     /// Requests a second that one key may make, with twice as many at once; without keys, one namespace.
     pub rate: NonZeroU32,
+    /// How long a request waits for a coordinator or a projector where none answers, before it is told to come again.
+    pub patience: Duration,
     /// Pipelines that a request may name instead of giving one. `spidra`, `anchor` and `feather` are what those dialects
     /// run; what has a bucket's name is what batches of that bucket run unless they say otherwise.
     pub pipelines: BTreeMap<String, Value>,
@@ -67,6 +72,7 @@ impl Config {
             tls: None,
             cors: Vec::new(),
             rate: RATE,
+            patience: redrive_client::PATIENCE,
             pipelines: BTreeMap::new(),
             vitals: watch::Sender::default(),
         }

@@ -48,7 +48,7 @@ pub(crate) fn media_type(headers: &axum::http::HeaderMap) -> Option<&str> {
 ///
 /// A client that is still writing does not look for an answer: one that writes too much is heard out for a while, so that
 /// it learns why.
-async fn whole(body: Body) -> Result<Bytes, Problem> {
+pub(crate) async fn whole_body(body: Body) -> Result<Bytes, Problem> {
     let late = || Problem::invalid("body", "", format!("did not come within {IN_ALL:?}"));
     let read = timeout(IN_ALL, read_whole(body)).await;
     read.map_err(|_| late())?
@@ -90,7 +90,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
 
     async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
         let typed = media_type(request.headers()).map(is_json);
-        let body = whole(request.into_body()).await?;
+        let body = whole_body(request.into_body()).await?;
         // Whoever sends nothing need not say of what type.
         if typed == Some(false) || (typed.is_none() && !body.is_empty()) {
             let expected = "application/json";

@@ -32,7 +32,6 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::{Method, header},
     middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -97,7 +96,6 @@ pub(crate) fn service(gateway: Shared) -> Router {
 /// What holds for all routes: bounds of bodies, and that whatever goes wrong is said in the words of its surface.
 fn finish<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
-        .layer(DefaultBodyLimit::max(extract::BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_IDLE))
         .layer(CatchPanicLayer::custom(broken))
         .layer(from_fn(surface::speak))

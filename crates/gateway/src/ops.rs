@@ -5,6 +5,7 @@ use redrive_domain::{
     command::{Accepted, Command, Create, Start},
     document::Document,
     ids::{BatchId, Bucket},
+    query::{BatchRef, BatchView, OfBatch},
 };
 use serde_json::Value;
 
@@ -29,6 +30,15 @@ impl Gateway {
 }
 
 impl Caller {
+    /// How a batch is doing.
+    ///
+    /// # Errors
+    /// Where there is no such batch, or nobody answers.
+    pub(crate) async fn view(&self, batch: BatchRef) -> Result<BatchView, Problem> {
+        let view = self.client.status(&OfBatch::of(batch)).await;
+        view.map_err(|error| Problem::of(error, "query"))
+    }
+
     /// Gives a command to a batch: the request's only one.
     ///
     /// # Errors

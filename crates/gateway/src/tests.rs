@@ -1,6 +1,12 @@
 //! What holds for all routes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use axum::{
     Router,
     body::Body,
@@ -10,7 +16,9 @@ use axum::{
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use crate::{finish, problem::Problem, surface};
+use tracing::instrument::WithSubscriber as _;
+
+use crate::{extract::whole_body, finish, problem::Problem, surface};
 
 fn router() -> Router {
     async fn boom() -> &'static str {
@@ -60,10 +68,53 @@ async fn a_handler_that_panics_is_one_answer_and_its_reason_stays_in_the_log() {
         let body: Value = serde_json::from_str(&text).unwrap();
         assert!(body.is_object(), "{path}: {text}");
     }
-    let (_, text) = get_at("/boom").await;
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let (_, text) = get_at("/boom").with_subscriber(subscriber).await;
     let body: Value = serde_json::from_str(&text).unwrap();
     let id = body["error"]["details"]["id"].as_str().unwrap();
-    assert!(text.contains(id) && id.len() == 36, "{text}");
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains(id));
+    assert!(line.unwrap_or_default().contains("the reason"), "{log}");
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_too_slowly_is_given_up_whatever_reads_it() {
+    let drops = || {
+        let drop = |n: u32| async move {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            Some((Ok::<_, io::Error>("{"), n + 1))
+        };
+        Body::from_stream(futures::stream::unfold(0, drop))
+    };
+    let problem = whole_body(drops()).await.unwrap_err();
+    assert!(
+        format!("{problem:?}").contains("did not come within"),
+        "{problem:?}"
+    );
 }
 
 #[tokio::test]

@@ -236,9 +236,14 @@ async fn errors_are_theirs() {
     let said = "Cannot cancel a batch that is already completed";
     assert_eq!(message(&over, 409), said);
 
+    world.fail("session-0", "timeout");
+    let failed = create(&world, 1).await;
+    until_over(&world, &failed).await;
     limit_credits(&world, 0).await;
     let refused = world.post(SESSIONS, json!({ "count": 1 })).await.is(402);
     message(&refused, 402);
+    let refused = world.post(&retry_of(&failed), json!({})).await.is(400);
+    assert!(message(&refused, 400).contains("credits"), "{refused}");
 }
 
 #[tokio::test]

@@ -99,6 +99,10 @@ async fn pages_of_other_origins_are_let_in_only_where_that_was_asked_for() {
         .ask("OPTIONS", "/v1/batches/last", &preflight, Value::Null)
         .await;
     assert_eq!(answer.headers["access-control-allow-origin"], page);
+    let asked = [("origin", page)];
+    let answer = world.ask("GET", "/openapi.json", &asked, Value::Null).await;
+    let exposed = answer.headers["access-control-expose-headers"].to_str();
+    assert!(exposed.unwrap().contains("redrive-as-of"), "{answer:?}");
     let other = [("origin", "https://elsewhere.example.com")];
     let answer = world.ask("GET", "/openapi.json", &other, Value::Null).await;
     assert!(

@@ -257,6 +257,10 @@ async fn a_batch_may_have_an_id_of_the_clients_own() {
     );
     let more = json!([{ "id": "a" }, { "id": "b" }]);
     world.post("/v1/batches", new(more)).await.is(409);
+    let key = [("idempotency-key", "k")];
+    let both = new(json!([{ "id": "a" }]));
+    let both = world.ask("POST", "/v1/batches", &key, both).await.is(422);
+    assert_eq!(both["detail"][0]["loc"], json!(["body", "batch"]));
     let wrong = json!({ "bucket": "docs", "pipeline": pipeline(), "batch": "mine" });
     let wrong = world.post("/v1/batches", wrong).await.is(422);
     assert_eq!(wrong["detail"][0]["loc"], json!(["body", "batch"]));

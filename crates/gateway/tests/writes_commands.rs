@@ -110,8 +110,18 @@ async fn what_is_wrong_with_a_retry_names_the_field() {
         .post("/v1/batches/last/retry", json!({}))
         .await
         .is(422);
-    let retried = world.post(&tier("0"), json!({})).await.is(200);
+    for list in [json!([]), json!(["all"])] {
+        let wrong = world.post(&retry, list).await.is(422);
+        assert_eq!(wrong["detail"][0]["loc"], json!(["body"]), "{wrong}");
+    }
+    // The body that clients of Mixpeek send, and what it is short for.
+    let resources = json!({ "requires_gpu": false, "priority": 70, "set": { "num_cpus": 1 } });
+    let retried = world.post(&tier("0"), resources).await.is(200);
     assert_eq!(retried["retry"]["by_tier"], json!({ "0": 1 }));
+    let view = world.get(&format!("/v1/batches/{batch}")).await.is(200);
+    let submission = &view["tiers"][0]["jobs"][0]["submission"];
+    assert_eq!(submission["priority"], 70, "{view}");
+    assert_eq!(submission["requires_gpu"], false, "{view}");
     let planned = world.post(&retry, json!({ "dry_run": true })).await.is(200);
     let over = |view: &Value| view["status"] == "completed_with_failures";
     world.until(&format!("/v1/batches/{batch}"), over).await;

@@ -49,14 +49,14 @@ pub(crate) async fn of_everything(world: &World) {
         }
         let failures = ListFailures::of(BatchRef::Id(key.batch));
         let client = client(world, key);
-        let listed: Vec<_> = client.failures(failures).collect().await;
+        let listed: Vec<_> = client.pages(failures).collect().await;
         let failed: u64 = state.jobs().map(|(_, _, job)| job.all_failed().len()).sum();
         let ok = listed.iter().all(Result::is_ok);
         if !ok || listed.len() as u64 != failed {
             let problem = format!("{key} has {failed} failures, listed are {}", listed.len());
             world.checks().fail(problem);
         }
-        let all: Vec<_> = client.batches(ListBatches::default()).collect().await;
+        let all: Vec<_> = client.pages(ListBatches::default()).collect().await;
         let named = |listed: &&Result<redrive_domain::query::BatchSummary, ClientError>| {
             listed
                 .as_ref()

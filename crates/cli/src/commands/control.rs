@@ -169,7 +169,7 @@ async fn with_documents(
             continue;
         }
         // The refusal is what counts: where the names cannot be had, it goes without.
-        let Ok(page) = app.client.documents(&query).await else {
+        let Ok(page) = app.client.page(&query).await else {
             continue;
         };
         let names: Vec<String> = page.items.iter().map(|row| brief(&row.id, 60)).collect();

@@ -41,7 +41,7 @@ pub(crate) async fn documents(app: &App, args: DocumentsArgs) -> anyhow::Result<
         }
         cells
     };
-    let documents = app.client.all_documents(query);
+    let documents = app.client.pages(query);
     let count = output::list(app.output, documents, args.limit, &header, row).await?;
     if count == 0 && app.output == Format::Table {
         say!("No documents.");

@@ -120,7 +120,7 @@ async fn shown(app: &App, seq: u64, kind: &str, envelope: &Envelope) -> anyhow::
             min_seq: Some(seq),
             ..ListDocuments::of(BatchRef::Id(envelope.batch))
         };
-        let page = app.client.documents(&query).await?;
+        let page = app.client.page(&query).await?;
         line["documents"] = page.items.into_iter().map(|row| row.id).collect();
         let total = match Segments::are_in(&units) {
             true => "segments_total",

@@ -248,7 +248,7 @@ pub(crate) async fn failures(app: &App, args: FailuresArgs) -> anyhow::Result<Ex
     };
     let count = output::list(
         app.output,
-        app.client.failures(query),
+        app.client.pages(query),
         args.limit,
         &FAILURES,
         failure,
@@ -294,7 +294,7 @@ pub(crate) async fn results(app: &App, args: ResultsArgs) -> anyhow::Result<Exit
     };
     let count = output::list(
         app.output,
-        app.client.results(query),
+        app.client.pages(query),
         args.limit,
         &header,
         row,
@@ -340,7 +340,7 @@ pub(crate) async fn batches(app: &App, args: BatchesArgs) -> anyhow::Result<Exit
     };
     let count = output::list(
         app.output,
-        app.client.batches(query),
+        app.client.pages(query),
         Some(args.limit),
         &header,
         row,

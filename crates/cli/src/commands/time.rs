@@ -30,7 +30,7 @@ pub(crate) async fn diff(app: &App, args: DiffArgs) -> anyhow::Result<Exit> {
     say!("{}", in_short(&first));
     let rest = first.page.next.map(|next| {
         query.after = Some(next);
-        app.client.changes(query)
+        app.client.pages(query)
     });
     let here = first.page.items.into_iter().map(Ok::<_, ClientError>);
     let changes = stream::iter(here).chain(stream::iter(rest).flatten());
@@ -116,7 +116,7 @@ pub(crate) async fn timeline(app: &App, args: TimelineArgs) -> anyhow::Result<Ex
         min_seq: None,
         at: args.at,
     };
-    let rows = app.client.timeline(query);
+    let rows = app.client.pages(query);
     let told = output::list(app.output, rows, args.limit, &TIMELINE, line).await?;
     if told == 0 && app.output == Format::Table {
         say!("Nothing happened.");

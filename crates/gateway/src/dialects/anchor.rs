@@ -24,8 +24,14 @@ use self::body::{
     Retried, Retry, Session, Status, Update, Updated,
 };
 use super::items::{Dialect, Id, Numbered, Required, Word, item_id, one_line};
-use crate::caller::{Operator, Reader};
-use crate::{Shared, extract::Params, ids::Ids, native, problem::Problem};
+use crate::{
+    Shared,
+    caller::{Operator, Reader},
+    extract::Params,
+    ids::Ids,
+    native,
+    problem::Problem,
+};
 
 /// Longest text of a session's output that is told, in bytes.
 const TEXT_BYTES: usize = 4096;
@@ -54,14 +60,15 @@ pub(crate) fn render(problem: &Problem) -> Response {
     let (of_native, detail) = native::error::describe(problem);
     let (status, message) = match problem {
         Problem::Invalid(faults) => (StatusCode::BAD_REQUEST, one_line(faults)),
-        Problem::UnsupportedType { .. } | Problem::KeyReused => {
-            (StatusCode::BAD_REQUEST, detail.message)
-        }
+        // Where something is over and cannot be stopped, the handler says so.
+        Problem::UnsupportedType { .. }
+        | Problem::KeyReused
+        | Problem::Conflict { .. }
+        | Problem::Stale(_) => (StatusCode::BAD_REQUEST, detail.message),
         Problem::NothingToRetry => (
             StatusCode::BAD_REQUEST,
             "No failed sessions to retry".to_owned(),
         ),
-        // As where sessions are made: its documents have no status for credits where they are retried.
         Problem::Credits(_) => (StatusCode::PAYMENT_REQUIRED, detail.message),
         // Its documents know no 403.
         Problem::Forbidden { .. } | Problem::NotAllowed { .. } => {
@@ -71,8 +78,6 @@ pub(crate) fn render(problem: &Problem) -> Response {
         | Problem::NotFound { .. }
         | Problem::NoSuchRoute { .. }
         | Problem::NoSuchMethod
-        | Problem::Conflict { .. }
-        | Problem::Stale(_)
         | Problem::TooLarge { .. }
         | Problem::TooMany { .. }
         | Problem::Unavailable { .. }
@@ -316,9 +321,8 @@ async fn update(
     params(("batch_id" = uuid::Uuid, Path, description = "The batch.")),
     responses(
         (status = 200, description = "What failed is opened anew.", body = Data<Retried>),
-        (status = 400, description = "Nothing has failed in this batch, or the request is not valid.", body = Refused),
+        (status = 400, description = "Nothing has failed in this batch, it takes more credits than are left, or the request is not valid.", body = Refused),
         (status = 401, description = "There is no valid key with the request.", body = Refused),
-        (status = 402, description = "It takes more than what is left of the month's credits.", body = Refused),
         (status = 404, description = "There is no such batch.", body = Refused),
     ),
 )]
@@ -329,7 +333,14 @@ async fn retry(
     Required(body): Required<Retry>,
 ) -> Result<Answer<Data<Retried>>, Problem> {
     let attempts = body.attempts()?;
-    let retried_sessions = ANCHOR.retry(&caller, &ids, batch, Some(attempts)).await?;
+    let retried = ANCHOR.retry(&caller, &ids, batch, Some(attempts)).await;
+    let retried_sessions = retried.map_err(|problem| match problem {
+        // Their document of a retry has no status of its own for credits.
+        Problem::Credits(shortage) => Problem::Conflict {
+            message: shortage.to_string(),
+        },
+        problem => problem,
+    })?;
     let kept = match body.retry_failed_only {
         true => "",
         false => "; sessions that did not fail are kept as they are",

@@ -5,16 +5,13 @@
 
 use std::ops::RangeInclusive;
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request},
-};
-use serde_json::{Map, Value, json};
+use axum::extract::{FromRequest, Request};
+use serde_json::{Map, Number, Value, json};
 use uuid::Uuid;
 
 use crate::{
     Shared,
-    extract::{BODY_BYTES, is_json, media_type},
+    extract::{is_json, media_type, whole_body},
     problem::{Fault, Problem, Step},
 };
 
@@ -30,8 +27,8 @@ pub(super) struct OptionalBody(pub(super) Fields);
 impl FromRequest<Shared> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, gateway: &Shared) -> Result<Self, Problem> {
-        let body = object(request, gateway).await?;
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
+        let body = object(request).await?;
         let missing = || Problem::Invalid(vec![Fault::at("body", "", "Field required", "missing")]);
         body.ok_or_else(missing).map(Fields::of_body).map(Self)
     }
@@ -40,19 +37,16 @@ impl FromRequest<Shared> for Body {
 impl FromRequest<Shared> for OptionalBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, gateway: &Shared) -> Result<Self, Problem> {
-        let body = object(request, gateway).await?;
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
+        let body = object(request).await?;
         Ok(Self(Fields::of_body(body.unwrap_or_default())))
     }
 }
 
 /// The object in a request's body; none where there is no body.
-async fn object(request: Request, gateway: &Shared) -> Result<Option<Map<String, Value>>, Problem> {
+async fn object(request: Request) -> Result<Option<Map<String, Value>>, Problem> {
     let is_json = media_type(request.headers()).is_none_or(is_json);
-    let body = Bytes::from_request(request, gateway).await;
-    let body = body.map_err(|_| Problem::TooLarge {
-        message: format!("the body is larger than {BODY_BYTES} bytes, or broke off"),
-    })?;
+    let body = whole_body(request.into_body()).await?;
     if body.is_empty() {
         return Ok(None);
     }
@@ -308,19 +302,25 @@ fn repeated(value: Value) -> Option<Value> {
     }
 }
 
+/// A whole number, also one that is written `3.0`: to JSON Schema that is an integer as well.
 #[allow(clippy::cast_possible_truncation)] // A cast from a float saturates.
+pub(super) fn whole_number(number: &Number) -> Option<i64> {
+    let whole = || number.as_f64().filter(|number| number.fract() == 0.0);
+    number
+        .as_i64()
+        .or_else(|| whole().map(|number| number as i64))
+}
+
 fn whole(value: &Value, textual: bool) -> Result<i64, Wrong> {
     let plain = "Input should be a valid integer";
     let unreadable = "Input should be a valid integer, unable to parse string as an integer";
     match value {
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(number), _) => Ok(number),
-            (None, Some(number)) if number.fract() == 0.0 => Ok(number as i64),
-            _ => Err(wrong(
+        Value::Number(number) => whole_number(number).ok_or_else(|| {
+            wrong(
                 "int_from_float",
                 "Input should be a valid integer, got a number with a fractional part",
-            )),
-        },
+            )
+        }),
         Value::String(text) => match text.trim().parse() {
             Ok(number) if textual => Ok(number),
             Ok(_) => Err(wrong("int_type", plain)),

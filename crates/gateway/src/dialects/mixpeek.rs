@@ -19,7 +19,7 @@ use axum::{
 };
 use redrive_domain::{
     ids::{BatchId, Bucket},
-    query::{BatchRef, BatchView, OfBatch, TierView},
+    query::{BatchRef, BatchView, TierView},
 };
 use utoipa_axum::router::OpenApiRouter;
 
@@ -111,21 +111,11 @@ async fn find(caller: &Caller, bucket: &str, batch: &str) -> Result<BatchView, P
         what: format!("batch {} in bucket {}", cut(batch), cut(bucket)),
     };
     let id: BatchId = batch.parse().map_err(|_| nothing())?;
-    let view = look(caller, id).await?;
+    let view = caller.view(BatchRef::Id(id)).await?;
     match view.summary.bucket.as_str() == bucket {
         true => Ok(view),
         false => Err(nothing()),
     }
-}
-
-async fn look(caller: &Caller, batch: BatchId) -> Result<BatchView, Problem> {
-    let query = OfBatch {
-        batch: BatchRef::Id(batch),
-        at: None,
-        min_seq: None,
-    };
-    let view = caller.client.status(&query).await;
-    view.map_err(|error| Problem::of(error, "query"))
 }
 
 /// The bucket that a path names.

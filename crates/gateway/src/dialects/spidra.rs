@@ -24,9 +24,9 @@ use self::body::{
     Submit,
 };
 use super::items::{Dialect, Id, Numbered, Word, item_id, one_line};
-use crate::caller::{Operator, Reader};
 use crate::{
     Shared,
+    caller::{Operator, Reader},
     extract::{Json, Params},
     ids::Ids,
     native,
@@ -65,7 +65,10 @@ pub(crate) fn render(problem: &Problem) -> Response {
                 false => (StatusCode::BAD_REQUEST, None),
             }
         }
-        Problem::UnsupportedType { .. } => (StatusCode::BAD_REQUEST, None),
+        // Where something is over and cannot be stopped, the handler says so.
+        Problem::UnsupportedType { .. } | Problem::Conflict { .. } | Problem::Stale(_) => {
+            (StatusCode::BAD_REQUEST, None)
+        }
         Problem::NothingToRetry => (StatusCode::BAD_REQUEST, Some("NO_FAILED_ITEMS")),
         Problem::Credits(_) => (of_native, Some("CREDIT_LIMIT_REACHED")),
         Problem::KeyReused => (StatusCode::BAD_REQUEST, Some("IDEMPOTENCY_KEY_REUSED")),
@@ -77,8 +80,6 @@ pub(crate) fn render(problem: &Problem) -> Response {
         | Problem::NotFound { .. }
         | Problem::NoSuchRoute { .. }
         | Problem::NoSuchMethod
-        | Problem::Conflict { .. }
-        | Problem::Stale(_)
         | Problem::TooLarge { .. }
         | Problem::Internal { .. } => (of_native, None),
     };

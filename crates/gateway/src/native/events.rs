@@ -26,7 +26,7 @@ use redrive_domain::{
     export::redacted,
     ids::{BatchKey, Namespace},
     packed::Packed,
-    query::{BatchRef, OfBatch},
+    query::BatchRef,
     subject,
 };
 use serde::Deserialize;
@@ -175,13 +175,7 @@ async fn of_batch(
     last: LastEventId,
     Params(of): Params<OfEvents>,
 ) -> Result<Response, Problem> {
-    let query = OfBatch {
-        batch,
-        min_seq: None,
-        at: None,
-    };
-    let view = caller.client.status(&query).await;
-    let view = view.map_err(|error| Problem::of(error, "query"))?;
+    let view = caller.view(batch).await?;
     let key = BatchKey {
         namespace: caller.namespace().clone(),
         batch: view.summary.batch,

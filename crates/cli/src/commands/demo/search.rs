@@ -41,7 +41,7 @@ impl Index {
             at: None,
         };
         let mut entries = Vec::new();
-        let mut rows = std::pin::pin!(app.client.results(query));
+        let mut rows = std::pin::pin!(app.client.pages(query));
         while let Some(row) = rows.next().await {
             let row = row?;
             if let Some(entry) = row

@@ -242,7 +242,7 @@ pub(super) async fn under_way(app: &App) -> Vec<BatchView> {
             min_seq: Some(0),
             ..ListBatches::default()
         };
-        let running: Vec<_> = app.client.batches(query).take(BATCHES).collect().await;
+        let running: Vec<_> = app.client.pages(query).take(BATCHES).collect().await;
         let mut views = Vec::new();
         for batch in running.into_iter().flatten() {
             let ask = OfBatch {

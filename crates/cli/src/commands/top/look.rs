@@ -141,7 +141,7 @@ impl Looker {
         };
         let running: Vec<_> = self
             .client
-            .batches(query)
+            .pages(query)
             .take(usize::try_from(BATCHES).unwrap_or(usize::MAX))
             .collect()
             .await;

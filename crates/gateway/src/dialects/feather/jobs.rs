@@ -7,7 +7,7 @@ use redrive_domain::{
     document::Document,
     ids::{BatchId, Bucket},
     limits::{DOCUMENT_DATA_BYTES, DOCUMENT_ID_BYTES, DOCUMENT_URI_BYTES, MAX_RETRY_COUNT},
-    query::{BatchRef, BatchView, ListBatches, ListDocuments, ListFailures, OfBatch},
+    query::{BatchRef, BatchView, ListBatches, ListDocuments, ListFailures},
     status::BatchStatus,
 };
 use serde::Serialize;
@@ -161,18 +161,11 @@ async fn create_job(
 }
 
 async fn look(caller: &Caller, batch: BatchId) -> Result<BatchView, Problem> {
-    let query = OfBatch {
-        batch: BatchRef::Id(batch),
-        at: None,
-        min_seq: None,
-    };
-    match caller.client.status(&query).await {
-        Ok(view) => Ok(view),
-        Err(error) => Err(match Problem::of(error, "query") {
-            Problem::NotFound { .. } => no_job(batch),
-            problem => problem,
-        }),
-    }
+    let view = caller.view(BatchRef::Id(batch)).await;
+    view.map_err(|problem| match problem {
+        Problem::NotFound { .. } => no_job(batch),
+        problem => problem,
+    })
 }
 
 /// The job that a path names. Batches of other buckets are none.
@@ -203,10 +196,10 @@ async fn more(caller: &Caller, view: &BatchView) -> Result<More, Problem> {
         limit: Some(FAILURES),
         ..ListFailures::of(batch)
     };
-    let failures = caller.client.failures(failures);
+    let failures = caller.client.pages(failures);
     let failures = failures.take(usize::try_from(FAILURES).unwrap_or(0));
     let (documents, failures) = tokio::join!(
-        caller.client.documents(&documents),
+        caller.client.page(&documents),
         failures.try_collect::<Vec<_>>()
     );
     let ours = |error| Problem::of(error, "query");

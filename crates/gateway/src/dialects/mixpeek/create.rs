@@ -6,6 +6,7 @@ use redrive_domain::{
     document::Document,
     ids::BatchId,
     limits::DOCUMENT_ID_BYTES,
+    query::BatchRef,
 };
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -14,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Errors,
     answers::{TaskKind, TaskResponse},
-    bucket, cut, find, look,
+    bucket, cut, find,
     model::BatchModel,
 };
 use crate::{
@@ -155,7 +156,7 @@ async fn create_batch(
     let named = documents.iter().take(usize::try_from(NAMED).unwrap_or(0));
     let object_ids = named.map(|document| document.id.clone()).collect();
     let batch = draft(&caller, &ids, &new, documents).await?;
-    let view = look(&caller, batch).await?;
+    let view = caller.view(BatchRef::Id(batch)).await?;
     Ok(Json(BatchModel::of(&view, Some(object_ids))))
 }
 

@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Errors,
     create::Objects,
-    find, look,
+    find,
     model::BatchModel,
     words::{ErrorCategory, TaskStatus},
 };
@@ -61,7 +61,10 @@ async fn add_objects(
         fill.add(document).await?;
     }
     fill.flush().await?;
-    Ok(Json(BatchModel::of(&look(&caller, batch).await?, None)))
+    Ok(Json(BatchModel::of(
+        &caller.view(BatchRef::Id(batch)).await?,
+        None,
+    )))
 }
 
 /// Objects of a batch, in their order.
@@ -166,7 +169,7 @@ async fn documents(
         after,
         ..ListDocuments::of(BatchRef::Id(batch))
     };
-    let page = caller.client.documents(&query).await;
+    let page = caller.client.page(&query).await;
     let page = page.map_err(|error| Problem::of(error, "query"))?;
     Ok(Json(Listed {
         batch_id: batch.to_string(),

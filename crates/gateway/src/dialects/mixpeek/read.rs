@@ -18,7 +18,7 @@ use super::{
     Errors, bucket,
     create::NAMED,
     diagnose::{BatchDiagnosis, FailedDocument},
-    find, look,
+    find,
     model::BatchModel,
     words::{STATUSES, TaskStatus},
 };
@@ -77,7 +77,7 @@ async fn object_ids(caller: &Caller, view: &BatchView) -> Result<Vec<String>, Pr
         limit: Some(NAMED),
         ..ListDocuments::of(BatchRef::Id(view.summary.batch))
     };
-    let page = caller.client.documents(&query).await;
+    let page = caller.client.page(&query).await;
     let page = page.map_err(|error| Problem::of(error, "query"))?;
     Ok(page.items.into_iter().map(|row| row.id).collect())
 }
@@ -183,7 +183,7 @@ async fn listed(caller: &Caller, name: &str, list: List) -> Result<Json<Listed>,
         limit: Some(PAGE_MAX),
         ..ListBatches::default()
     };
-    let found = caller.client.batches(query).take(LISTED);
+    let found = caller.client.pages(query).take(LISTED);
     let found: Vec<BatchSummary> = found
         .try_collect()
         .await
@@ -211,7 +211,7 @@ async fn listed(caller: &Caller, name: &str, list: List) -> Result<Json<Listed>,
 }
 
 async fn views(caller: &Caller, found: Vec<BatchSummary>) -> Result<Vec<BatchView>, Problem> {
-    let views = stream::iter(found).map(|summary| look(caller, summary.batch));
+    let views = stream::iter(found).map(|summary| caller.view(BatchRef::Id(summary.batch)));
     views.buffered(AT_ONCE).try_collect().await
 }
 
@@ -272,7 +272,7 @@ async fn failed_documents(
         limit: Some(PAGE_MAX),
         ..ListFailures::of(BatchRef::Id(batch))
     };
-    let rows = caller.client.failures(query).skip(offset).take(limit);
+    let rows = caller.client.pages(query).skip(offset).take(limit);
     let rows: Vec<_> = rows
         .map_ok(|row| FailedDocument::of(batch, row))
         .try_collect()
@@ -303,11 +303,7 @@ async fn diagnose(
     Path((bucket, batch)): Path<(String, String)>,
 ) -> Result<Json<BatchDiagnosis>, Problem> {
     let view = find(&caller, &bucket, &batch).await?;
-    let query = OfBatch {
-        batch: BatchRef::Id(view.summary.batch),
-        at: None,
-        min_seq: None,
-    };
+    let query = OfBatch::of(BatchRef::Id(view.summary.batch));
     let diagnosis = caller.client.diagnose(&query).await;
     let diagnosis = diagnosis.map_err(|error| Problem::of(error, "query"))?;
     Ok(Json(BatchDiagnosis::of(&view, diagnosis)))
